@@ -1,0 +1,13 @@
+// validate.ts is not here: it compiles checks by evaluating code, which pages forbid
+export * from './agents.js'
+export * from './close-code-table.js'
+export { isTerminal } from './close-codes.js'
+export * from './cursor.js'
+export * from './events.js'
+export * from './frames.js'
+export * from './http.js'
+export * from './ids.js'
+export * from './json.js'
+export * from './runs.js'
+export * from './threads.js'
+export * from './tools.js'
