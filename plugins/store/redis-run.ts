@@ -1,0 +1,34 @@
+import type { MutableRun } from './run-ledger.js'
+import type { RunRecord } from './store.js'
+
+/** A run as the scripts describe it; empty where there is none. */
+export type RunReply = [] | [
+  runId: string, state: RunRecord['state'], fence: string, n: string, firstSeq: string, lastSeq: string, callFirst: string, epoch: string,
+  root: 'r' | 'c', created: string, info: string, open: string
+]
+
+export function readRun (threadId: string, reply: RunReply): RunRecord | undefined {
+  if (reply.length === 0) return undefined
+  const [runId, state, fence, n, firstSeq, lastSeq, , , , , info, open] = reply
+  return {
+    runId,
+    threadId,
+    state,
+    fence: Number(fence),
+    n: Number(n),
+    firstSeq: Number(firstSeq),
+    lastSeq: Number(lastSeq),
+    open: open === '' ? {} : JSON.parse(open) as Record<string, string>,
+    info: JSON.parse(info) as RunRecord['info']
+  }
+}
+
+/** What a process remembers of a run of its own, as its calls have left it. */
+export type HeldRun = MutableRun & {
+  /** A call that ends it is under way or has not been answered. */
+  isEnding: boolean
+}
+
+export function holdRun (run: RunRecord): HeldRun {
+  return { ...run, open: { ...run.open }, callFirst: run.lastSeq, epoch: '', isEnding: false }
+}
