@@ -1,0 +1,125 @@
+import type { TextPhase } from '../../schemas/index.js'
+import type { HeldText, RunWriter } from '../websocket-notifier/run-writer.js'
+
+/**
+ * One block of text on its way into events: the first piece at once, later ones gathered for a short window. The text of
+ * the block is what its start, deltas and end say together.
+ */
+export class TextStream implements HeldText {
+  readonly #writer: RunWriter
+  readonly #emit: (phase: TextPhase, text: string) => Promise<void>
+  readonly #windowMs: number
+  readonly #maxChars: number
+  #held = ''
+  #isStarted = false
+  #timer: NodeJS.Timeout | undefined
+  /** Settles once the lane has taken the last event: the backpressure of the whole block. */
+  #taken: Promise<void> = Promise.resolve()
+
+  /**
+   * @param windowMs how long pieces are gathered; 0 makes every piece an event
+   * @param maxChars the most that one event carries
+   */
+  constructor (writer: RunWriter, emit: (phase: TextPhase, text: string) => Promise<void>, windowMs: number, maxChars: number) {
+    this.#writer = writer
+    this.#emit = emit
+    this.#windowMs = windowMs
+    this.#maxChars = maxChars
+  }
+
+  get isStarted (): boolean { return this.#isStarted }
+
+  /** Resolves once the lane has room. */
+  push (piece: string): Promise<void> {
+    if (!this.#isStarted) {
+      this.#isStarted = true
+      this.#held = piece
+      this.#send('start')
+    } else if (this.#windowMs === 0) {
+      this.#held += piece
+      this.flush()
+    } else {
+      if (this.#timer === undefined) this.#writer.hold(this)
+      this.#held += piece
+      if (this.#held.length >= this.#maxChars) this.flush()
+      else this.#timer ??= setTimeout(() => { this.flush() }, this.#windowMs)
+    }
+    return this.#taken
+  }
+
+  /** Ends the block; a whole text that was never started is one full event. */
+  async end (): Promise<void> {
+    this.#stopHolding()
+    if (!this.#isStarted) await this.#emit('start', '')
+    this.#send('end')
+    await this.#taken
+  }
+
+  flush (): void {
+    this.#stopHolding()
+    if (this.#held !== '') this.#send('delta')
+  }
+
+  #stopHolding (): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writer.release(this)
+  }
+
+  #send (phase: 'start' | 'delta' | 'end'): void {
+    // Half a character waits for its other half, in whichever piece that comes.
+    const end = phase !== 'end' && isHighSurrogate(this.#held.charCodeAt(this.#held.length - 1)) ? this.#held.length - 1 : this.#held.length
+    const text = this.#held.slice(0, end)
+    this.#held = this.#held.slice(end)
+    if (phase === 'delta' && text === '') return
+    const pieces = split(text, this.#maxChars)
+    const last = pieces.length - 1
+    for (let i = 0; i <= last; i++) {
+      // A text too long for one event becomes several of the same block.
+      const isEdge = phase === 'start' ? i === 0 : phase === 'end' && i === last
+      this.#taken = this.#emit(isEdge ? phase : 'delta', pieces[i]!)
+      this.#taken.catch(() => {})
+    }
+  }
+}
+
+/** Pieces of at most `size` units that never cut a character in two; one empty piece for an empty text. */
+export function split (text: string, size: number): string[] {
+  if (text.length <= size) return [text]
+  const pieces: string[] = []
+  for (let start = 0; start < text.length;) {
+    let end = Math.min(start + size, text.length)
+    if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end--
+    pieces.push(text.slice(start, end))
+    start = end
+  }
+  return pieces
+}
+
+function isHighSurrogate (unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdbff
+}
+
+/**
+ * Takes piece after piece, and stops as soon as the run has ended: also when the source never gives another one. Either
+ * way the source is told so, through its iterator's return().
+ * @throws what the source or `take` throws, or why the run has ended
+ */
+export async function takePieces (source: AsyncIterable<string> | Iterable<string>, signal: AbortSignal, take: (piece: string) => Promise<void>): Promise<void> {
+  const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
+  async function takeAll (): Promise<void> {
+    // The same iterator, so that the one that is told is the one that is asked.
+    for await (const piece of { [Symbol.asyncIterator]: () => iterator as AsyncIterator<string> }) await take(piece)
+  }
+  async function stop (): Promise<void> {
+    await iterator.return?.()
+  }
+  await new Promise<void>((resolve, reject) => {
+    const onAbort = (): void => {
+      stop().catch(() => {})
+      reject(signal.reason)
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    takeAll().then(resolve, reject).finally(() => { signal.removeEventListener('abort', onAbort) })
+  })
+}

@@ -1,0 +1,374 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyBaseLogger } from 'fastify'
+import type { WebSocket } from '@fastify/websocket'
+import {
+  FAE_ERR_ACK_AHEAD, FAE_ERR_CONNECTION_LIMIT, FAE_ERR_CURSOR_INVALID, FAE_ERR_FRAME_INVALID, FAE_ERR_NOT_SUBSCRIBED, FAE_ERR_RUN_ENDED, FAE_ERR_SUBSCRIPTION_LIMIT
+} from '../../errors.js'
+import { parseCursor, type AckFrame, type CancelFrame, type ClientFrame, type Mode, type Position, type RefreshFrame, type SendFrame, type SubscribeFrame } from '../../schemas/index.js'
+import { checkClientFrame } from '../../schemas/validate.js'
+import type { ThreadRegistry } from '../thread-registry/thread-registry.js'
+import type { User } from '../thread-registry/user.js'
+import { Connection, type ConnectionLimits, type ConnectionOwner } from './connection.js'
+import { Feed } from './feed.js'
+import { Feeds } from './feeds.js'
+import { frameText } from './frame.js'
+import { Heartbeat, type HeartbeatOptions } from './heartbeat.js'
+import { LogReader } from './log-reader.js'
+import type { Stats } from './stats.js'
+import { Subscription } from './subscription.js'
+
+export interface HubOptions { readonly limits: ConnectionLimits, readonly heartbeat: HeartbeatOptions }
+
+/** The frames a connection hands on: what they do lives further up. */
+export interface ConnectionCommands {
+  send (user: User, frame: SendFrame): Promise<{ threadId: string, runId: string, cursor: string }>
+  /** False when the run has ended already. */
+  cancel (user: User, frame: CancelFrame): Promise<boolean>
+  refresh (user: User, frame: RefreshFrame): Promise<User>
+}
+
+export type AckListener = (threadId: string, subscription: Subscription) => void
+
+const PING = frameText('{"type":"ping"}')
+const PROGRESS_EVERY_MS = 1_000
+/** How far apart the clients of a server that goes away come back. */
+const RECONNECT_SPREAD_MS = 5_000
+
+/** Who is connected here and what they follow. Frames in, batches out. */
+export class Hub implements ConnectionOwner {
+  readonly limits: ConnectionLimits
+  readonly connections = new Map<string, Connection>()
+  readonly feeds: Feeds
+  readonly stats: Stats
+  /** Who reads here without a socket of ours: event streams and polls. */
+  readonly streams = new Map<LogReader, User>()
+  readonly #streamsByUser = new Map<string, number>()
+  /** Raised by every recheck. */
+  #rechecks = 0
+  readonly #byUser = new Map<string, Set<Connection>>()
+  readonly #threads: ThreadRegistry
+  readonly #heartbeat: Heartbeat
+  readonly #heartbeatMs: number
+  readonly #log: FastifyBaseLogger
+  readonly #onAck: AckListener
+  #dirtyFeeds: Feed[] = []
+  #dirtyConnections: Connection[] = []
+  #isScheduled = false
+  readonly #congested = new Set<Connection>()
+  #progressTimer: NodeJS.Timeout | undefined
+  #isClosing = false
+  #mode: Mode = 'realtime'
+
+  constructor (threads: ThreadRegistry, { limits, heartbeat }: HubOptions, log: FastifyBaseLogger, stats: Stats, onAck: AckListener) {
+    this.#threads = threads
+    this.stats = stats
+    this.feeds = new Feeds(threads.store, (feed) => { this.schedule(feed) })
+    this.limits = limits
+    this.#log = log
+    this.#onAck = onAck
+    this.#heartbeatMs = heartbeat.intervalMs
+    this.#heartbeat = new Heartbeat(heartbeat, (connection) => { connection.write(PING) }, (connection) => {
+      connection.log.info({ connectionId: connection.id, userId: connection.user.userId }, 'heartbeat lost')
+      connection.close('heartbeatLost')
+      // It does not answer pings: it will not answer a close frame.
+      connection.terminate()
+    })
+  }
+
+  /** Sockets and streams count alike. @throws FAE_ERR_CONNECTION_LIMIT: asked before the upgrade, so that the answer is a real 429 */
+  checkRoom (userId: string): void {
+    const open = (this.#byUser.get(userId)?.size ?? 0) + (this.#streamsByUser.get(userId) ?? 0)
+    if (open >= this.limits.connectionsPerUser) throw new FAE_ERR_CONNECTION_LIMIT(this.limits.connectionsPerUser)
+  }
+
+  /**
+   * Resolves when the user may read the thread. An answer that was on its way while a right was lost counts no more: it
+   * is asked again.
+   * @returns for join(): as of when
+   * @throws FAE_ERR_THREAD_NOT_FOUND
+   */
+  async mayRead (user: User, threadId: string): Promise<number> {
+    for (;;) {
+      const asOf = this.#rechecks
+      await this.#threads.access(user, 'read', threadId)
+      if (asOf === this.#rechecks) return asOf
+    }
+  }
+
+  /**
+   * Reads on in a thread without a socket of ours; leave() must follow.
+   * @param position where to go on; undefined begins with the first retained event
+   * @param asOf what mayRead() said
+   * @throws FAE_ERR_CONNECTION_LIMIT
+   */
+  join (user: User, threadId: string, position: Position | undefined, asOf: number): LogReader {
+    this.checkRoom(user.userId)
+    const reader = this.feeds.join(threadId, (feed) => new LogReader(feed, position))
+    this.streams.set(reader, user)
+    this.#streamsByUser.set(user.userId, (this.#streamsByUser.get(user.userId) ?? 0) + 1)
+    if (asOf !== this.#rechecks) this.#recheckStream(reader, user).catch(() => { reader.end() })
+    return reader
+  }
+
+  /** Idempotent. */
+  leave (reader: LogReader): void {
+    const user = this.streams.get(reader)
+    if (user === undefined) return
+    this.streams.delete(reader)
+    this.feeds.leave(reader.feed, reader)
+    const left = this.#streamsByUser.get(user.userId)! - 1
+    if (left === 0) this.#streamsByUser.delete(user.userId)
+    else this.#streamsByUser.set(user.userId, left)
+  }
+
+  /** The app closes, or is about to: everybody was told. */
+  get isClosing (): boolean { return this.#isClosing }
+
+  connectionsOf (userId: string): ReadonlySet<Connection> {
+    return this.#byUser.get(userId) ?? new Set()
+  }
+
+  /** Takes over an upgraded socket. Synchronous: a first frame may be in the same packet as the handshake. */
+  connect (socket: WebSocket, user: User, inbox: string, commands: ConnectionCommands): Connection {
+    const connection = new Connection(randomUUID(), socket, user, this, this.#log)
+    const { id: connectionId } = connection
+    this.connections.set(connectionId, connection)
+    const connections = this.#byUser.get(user.userId) ?? new Set()
+    this.#byUser.set(user.userId, connections.add(connection))
+    socket.on('message', (data: Buffer, isBinary: boolean) => { this.#onMessage(connection, commands, data, isBinary) })
+    for (const control of ['ping', 'pong']) socket.on(control, () => { this.#onFrame(connection, Date.now()) })
+    socket.once('close', (code) => { this.#disconnected(connection, code) })
+    this.#heartbeat.add(connection)
+    connection.send({
+      type: 'connected',
+      connectionId,
+      userId: user.userId,
+      inbox,
+      heartbeatMs: this.#heartbeatMs,
+      maxPayload: this.limits.maxPayload,
+      mode: this.#mode
+    })
+    this.#log.info({ connectionId, userId: user.userId }, 'connection established')
+    if (this.#isClosing) connection.close('restart')
+    // Several that were asked about at once found the same room.
+    if (connections.size > this.limits.connectionsPerUser) connection.close('tooMany')
+    return connection
+  }
+
+  schedule (dirty: Connection | Feed): void {
+    if (dirty instanceof Feed) this.#dirtyFeeds.push(dirty)
+    else this.#dirtyConnections.push(dirty)
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    setImmediate(() => { this.#flush() })
+  }
+
+  congested (connection: Connection): void {
+    this.#congested.add(connection)
+    this.#progressTimer ??= setInterval(() => { this.#checkProgress() }, Math.min(PROGRESS_EVERY_MS, this.limits.stallTimeoutMs / 4)).unref()
+  }
+
+  dropSubscription (connection: Connection, threadId: string): void {
+    const subscription = connection.subscriptions.get(threadId)
+    if (subscription === undefined) return
+    connection.subscriptions.delete(threadId)
+    subscription.close()
+    this.feeds.leave(subscription.feed, subscription)
+  }
+
+  /** Asks again whether a user may read what they follow here, and cuts what they may not. */
+  async recheck (userId: string): Promise<void> {
+    this.#rechecks++
+    for (const connection of this.connectionsOf(userId)) {
+      for (const threadId of [...connection.subscriptions.keys()]) {
+        if (!await this.#threads.may(connection.user, 'read', threadId)) connection.unsubscribe(threadId, 'revoked')
+      }
+    }
+    for (const [reader, user] of this.streams) {
+      if (user.userId === userId) await this.#recheckStream(reader, user)
+    }
+  }
+
+  async #recheckStream (reader: LogReader, user: User): Promise<void> {
+    if (!await this.#threads.may(user, 'read', reader.feed.threadId)) reader.end()
+  }
+
+  /** Tells everybody whether events arrive in real time. */
+  setMode (mode: Mode, reason: string): void {
+    if (mode === this.#mode) return
+    this.#mode = mode
+    const frame = frameText(JSON.stringify({ type: 'status', mode, reason }))
+    for (const connection of this.connections.values()) connection.write(frame)
+  }
+
+  /** Tells everybody to come back later, each at another time. */
+  goaway (): void {
+    this.#isClosing = true
+    for (const connection of this.connections.values()) {
+      connection.send({ type: 'goaway', reconnectInMs: Math.floor(Math.random() * RECONNECT_SPREAD_MS) })
+    }
+  }
+
+  /** Closes every socket with 1012; who has not left after the grace is cut off. Idempotent. */
+  async close (graceMs: number): Promise<void> {
+    this.#isClosing = true
+    this.#flush()
+    for (const connection of this.connections.values()) connection.close('restart')
+    const deadline = Date.now() + graceMs
+    while (this.connections.size > 0 && Date.now() < deadline) await new Promise((resolve) => { setTimeout(resolve, 10) })
+    for (const connection of this.connections.values()) connection.terminate()
+    this.#heartbeat.close()
+    clearInterval(this.#progressTimer)
+  }
+
+  #flush (): void {
+    this.#isScheduled = false
+    const feeds = this.#dirtyFeeds
+    this.#dirtyFeeds = []
+    for (const feed of feeds) feed.flush()
+    const connections = this.#dirtyConnections
+    this.#dirtyConnections = []
+    for (const connection of connections) connection.flush()
+    const { timing } = this.stats
+    if (timing !== undefined) for (const feed of feeds) feed.written(timing)
+  }
+
+  #checkProgress (): void {
+    const now = Date.now()
+    for (const connection of this.#congested) if (!connection.checkProgress(now)) this.#congested.delete(connection)
+    if (this.#congested.size === 0) {
+      clearInterval(this.#progressTimer)
+      this.#progressTimer = undefined
+    }
+  }
+
+  #disconnected (connection: Connection, code: number): void {
+    const { id: connectionId, user: { userId } } = connection
+    for (const threadId of [...connection.subscriptions.keys()]) this.dropSubscription(connection, threadId)
+    connection.dispose()
+    this.connections.delete(connectionId)
+    this.#congested.delete(connection)
+    this.#heartbeat.remove(connection)
+    const connections = this.#byUser.get(userId)
+    connections?.delete(connection)
+    if (connections?.size === 0) this.#byUser.delete(userId)
+    this.#log.info({ connectionId, userId, code, delivered: connection.delivered }, 'connection closed')
+  }
+
+  /** Any frame is a sign of life and costs one of the budget. @returns whether it is to be looked at */
+  #onFrame (connection: Connection, now: number): boolean {
+    connection.heard(now)
+    // What is still on its way when we have closed is answered no more.
+    if (!connection.isOpen) return false
+    if (connection.spend(now)) return true
+    connection.close('tooMany')
+    return false
+  }
+
+  #onMessage (connection: Connection, commands: ConnectionCommands, data: Buffer, isBinary: boolean): void {
+    if (!this.#onFrame(connection, Date.now())) return
+    let frame: unknown
+    try {
+      if (isBinary) throw new FAE_ERR_FRAME_INVALID('(root)', 'expected a text frame, found a binary one')
+      frame = parse(data)
+      const problem = checkClientFrame(frame)
+      if (problem !== undefined) throw new FAE_ERR_FRAME_INVALID(problem.path, problem.message)
+    } catch (error) {
+      connection.sendError(error as Error, refOf(frame))
+      if (++connection.badFrames >= this.limits.maxBadFrames) connection.close('badFrames')
+      return
+    }
+    this.#dispatch(connection, commands, frame as ClientFrame)
+  }
+
+  #dispatch (connection: Connection, commands: ConnectionCommands, frame: ClientFrame): void {
+    this.#log.trace({ connectionId: connection.id, frame: frame.type }, 'frame received')
+    const answer = this.#handle(connection, commands, frame)
+    answer?.catch((error: Error & { code?: string, statusCode?: number }) => {
+      if ((error.statusCode ?? 500) >= 500) this.#log.error({ err: error, connectionId: connection.id, frame: frame.type }, 'frame failed')
+      connection.sendError(error, refOf(frame))
+    })
+  }
+
+  #handle (connection: Connection, commands: ConnectionCommands, frame: ClientFrame): Promise<void> | undefined {
+    switch (frame.type) {
+      case 'pong':
+        connection.refund()
+        return undefined
+      case 'ack':
+        connection.refund()
+        return this.#ack(connection, frame)
+      case 'subscribe': return this.#subscribe(connection, frame)
+      case 'unsubscribe':
+        connection.unsubscribe(frame.threadId, 'asked', frame.ref)
+        return undefined
+      case 'send': return this.#send(connection, commands, frame)
+      case 'cancel': return commands.cancel(connection.user, frame).then((done) => { if (!done) throw new FAE_ERR_RUN_ENDED(frame.runId) })
+      case 'refresh': return commands.refresh(connection.user, frame).then((user) => { connection.refresh(user) })
+    }
+  }
+
+  async #send (connection: Connection, commands: ConnectionCommands, frame: SendFrame): Promise<void> {
+    const { threadId, runId, cursor } = await commands.send(connection.user, frame)
+    connection.send({ type: 'accepted', ref: frame.ref, threadId, runId, cursor })
+  }
+
+  async #ack (connection: Connection, { threadId, cursor }: AckFrame): Promise<void> {
+    const subscription = connection.subscriptions.get(threadId)
+    if (subscription === undefined) throw new FAE_ERR_NOT_SUBSCRIBED(threadId)
+    const position = parseCursor(cursor)
+    if (position === undefined || !subscription.feed.epochs.some(({ epoch }) => epoch === position.epoch)) throw new FAE_ERR_CURSOR_INVALID()
+    if (position.seq > subscription.seq) throw new FAE_ERR_ACK_AHEAD()
+    connection.lastAck = { threadId, cursor, at: Date.now() }
+    // Cumulative: an older one says nothing new.
+    if (position.seq <= subscription.acked) return
+    subscription.acked = position.seq
+    this.#onAck(threadId, subscription)
+  }
+
+  async #subscribe (connection: Connection, { threadId, cursor, ref }: SubscribeFrame): Promise<void> {
+    const asked = cursor === undefined ? undefined : parseCursor(cursor)
+    if (cursor !== undefined && asked === undefined) throw new FAE_ERR_CURSOR_INVALID()
+    const asking = { threadId, isTakenBack: false }
+    connection.asking.add(asking)
+    try {
+      await this.mayRead(connection.user, threadId)
+    } finally {
+      connection.asking.delete(asking)
+    }
+    if (!connection.isOpen || asking.isTakenBack) return
+    const existing = connection.subscriptions.get(threadId)
+    if (existing !== undefined) {
+      existing.again(ref)
+      return
+    }
+    if (connection.subscriptions.size >= this.limits.subscriptionsPerConnection) throw new FAE_ERR_SUBSCRIPTION_LIMIT(this.limits.subscriptionsPerConnection)
+    const subscription = this.feeds.join(threadId, (feed) => new Subscription(connection, feed))
+    connection.subscriptions.set(threadId, subscription)
+    try {
+      await subscription.start(asked, ref)
+      if (subscription.acked > 0) this.#onAck(threadId, subscription)
+    } catch (error) {
+      if (connection.subscriptions.get(threadId) === subscription) this.dropSubscription(connection, threadId)
+      for (const other of subscription.refs) connection.sendError(error as Error, { ref: other, threadId })
+      throw error
+    }
+  }
+}
+
+function parse (data: Buffer): unknown {
+  try {
+    return JSON.parse(data.toString())
+  } catch {
+    throw new FAE_ERR_FRAME_INVALID('(root)', 'expected JSON')
+  }
+}
+
+function refOf (frame: unknown): { ref?: string, threadId?: string } {
+  if (typeof frame !== 'object' || frame === null) return {}
+  const { ref, threadId } = frame as { ref?: unknown, threadId?: unknown }
+  return {
+    ...(typeof ref === 'string' && ref.length <= 64 && { ref }),
+    ...(typeof threadId === 'string' && { threadId: threadId.slice(0, 256) })
+  }
+}

@@ -1,0 +1,229 @@
+import { FAE_ERR_RUN_ENDED, FAE_ERR_RUN_OVERFLOW } from '../../errors.js'
+import { formatCursor, type EventPosition, type RunStatus } from '../../schemas/index.js'
+import type { Appended, AppendOptions, RunStep } from '../store/index.js'
+
+/** An event on its way into the log, with what it does to its run's record. */
+export interface LaneItem {
+  readonly body: string
+  /** Called when the lane has taken it. */
+  taken?(): void
+  readonly opens?: readonly [id: string, item: string]
+  readonly closes?: string
+  readonly starts?: true
+  /** In the same step this process becomes the run's owner. */
+  readonly takesOver?: true
+  readonly ends?: RunStatus
+}
+
+interface Waiting extends LaneItem {
+  readonly resolve?: (position: EventPosition) => void
+  readonly reject?: (error: unknown) => void
+}
+
+export interface LaneLimits {
+  /** @default 1_000 */
+  readonly maxEvents: number
+  /** In UTF-16 units. @default 1 MiB */
+  readonly maxBytes: number
+}
+
+/** Where the events go. */
+interface Log { append (threadId: string, bodies: readonly string[], options: AppendOptions): Promise<Appended> }
+
+/** One append takes along at most this much, so that no store gets a call without bound. */
+const CALL_EVENTS = 500
+const CALL_CHARS = 512 * 1024
+const RETRY_MS = [50, 100, 250, 500, 1_000]
+
+/**
+ * One run's queue of appends, in call order whether awaited or not: one append is in flight, the next takes along all
+ * that gathered meanwhile. A lost reply is answered by the same call again, which the store recognises by its n.
+ */
+export class Lane {
+  readonly threadId: string
+  readonly runId: string
+  readonly #log: Log
+  readonly #agent: string
+  readonly #limits: LaneLimits
+  readonly #fence: number
+  /** The run can no longer write: taken over, ended elsewhere, or its lane ran over. */
+  readonly #onFailed: (error: Error) => void
+  readonly #onStored: ((items: readonly LaneItem[], firstSeq: number) => void) | undefined
+  #n: number
+  #queue: Waiting[] = []
+  #chars = 0
+  #inFlight = false
+  #failure: Error | undefined
+  #ended = false
+  #roomWaiters: Array<() => void> = []
+  #emptyWaiters: Array<() => void> = []
+  #retry: NodeJS.Timeout | undefined
+  #onEnd: ((appended: Appended) => void) | undefined
+
+  constructor (log: Log, run: { threadId: string, runId: string, fence: number, n: number, agent: string }, limits: LaneLimits, onFailed: (error: Error) => void, onStored?: (items: readonly LaneItem[], firstSeq: number) => void) {
+    this.#log = log
+    this.threadId = run.threadId
+    this.runId = run.runId
+    this.#agent = run.agent
+    this.#fence = run.fence
+    this.#n = run.n
+    this.#limits = limits
+    this.#onFailed = onFailed
+    this.#onStored = onStored
+  }
+
+  /** Resolves with the event's position once it is stored. */
+  append (item: LaneItem): Promise<EventPosition> {
+    const promise = new Promise<EventPosition>((resolve, reject) => {
+      const refusal = this.#take({ ...item, resolve, reject })
+      if (refusal !== undefined) reject(refusal)
+    })
+    // Whoever does not await must not end the process; the run learns of it through onFailed.
+    promise.catch(ignore)
+    return promise
+  }
+
+  /** For pieces of text: resolves as soon as the lane has taken it, which is at once while there is room. */
+  take (item: LaneItem): Promise<void> {
+    const refusal = this.#take(item)
+    if (refusal !== undefined) return rejected(refusal)
+    return this.#isHalfFull() ? new Promise((resolve) => { this.#roomWaiters.push(resolve) }) : TAKEN
+  }
+
+  /** Takes the last events of the run, which always have room, and refuses everything after them. */
+  finish (items: readonly LaneItem[]): Promise<Appended> {
+    if (this.#failure !== undefined) return rejected(this.#failure)
+    this.#ended = true
+    return new Promise((resolve, reject) => {
+      const last = items.length - 1
+      for (let i = 0; i < last; i++) this.#enqueue(items[i]!)
+      this.#onEnd = resolve
+      this.#enqueue({ ...items[last]!, reject })
+      this.#flush()
+    })
+  }
+
+  /** Resolves once nothing waits and nothing is in flight. */
+  whenEmpty (): Promise<void> {
+    return this.#queue.length === 0 && !this.#inFlight ? TAKEN : new Promise((resolve) => { this.#emptyWaiters.push(resolve) })
+  }
+
+  /** @returns why the item was not taken */
+  #take (item: Waiting): Error | undefined {
+    const refusal = this.#failure ?? (this.#ended ? new FAE_ERR_RUN_ENDED(this.runId) : undefined)
+    if (refusal !== undefined) return refusal
+    // What closes an open item always has room: there are no more of them than opens, and those were counted.
+    if (item.closes === undefined && (this.#queue.length >= this.#limits.maxEvents || this.#chars + item.body.length > this.#limits.maxBytes)) {
+      const overflow = new FAE_ERR_RUN_OVERFLOW(this.#agent, this.#queue.length, this.#chars)
+      this.#onFailed(overflow)
+      return overflow
+    }
+    this.#enqueue(item)
+    this.#flush()
+    return undefined
+  }
+
+  #enqueue (item: Waiting): void {
+    item.taken?.()
+    this.#queue.push(item)
+    this.#chars += item.body.length
+  }
+
+  #isHalfFull (): boolean {
+    return this.#queue.length * 2 >= this.#limits.maxEvents || this.#chars * 2 >= this.#limits.maxBytes
+  }
+
+  #flush (): void {
+    if (this.#inFlight || this.#queue.length === 0 || this.#failure !== undefined) return
+    const call = this.#nextCall()
+    const step: { -readonly [K in keyof RunStep]: RunStep[K] } = { runId: this.runId, fence: this.#fence, n: this.#n + 1 }
+    const bodies: string[] = []
+    // The store opens first and closes then: what is closed and opened again in one call is only opened.
+    const opened = new Map<string, string>()
+    const closed = new Set<string>()
+    for (const { body, opens, closes, starts, takesOver, ends } of call) {
+      bodies.push(body)
+      if (opens !== undefined) {
+        opened.set(opens[0], opens[1])
+        closed.delete(opens[0])
+      }
+      if (closes !== undefined) {
+        opened.delete(closes)
+        closed.add(closes)
+      }
+      if (starts !== undefined) step.starts = starts
+      if (takesOver !== undefined) step.takesOver = takesOver
+      if (ends !== undefined) step.ends = ends
+    }
+    if (opened.size > 0) step.opens = [...opened]
+    if (closed.size > 0) step.closes = [...closed]
+    this.#inFlight = true
+    this.#send(call, bodies, step, 0)
+  }
+
+  #nextCall (): Waiting[] {
+    let chars = 0
+    let count = 0
+    while (count < this.#queue.length && count < CALL_EVENTS && chars < CALL_CHARS) chars += this.#queue[count++]!.body.length
+    this.#chars -= chars
+    if (count === this.#queue.length) {
+      const all = this.#queue
+      this.#queue = []
+      return all
+    }
+    return this.#queue.splice(0, count)
+  }
+
+  #send (call: readonly Waiting[], bodies: readonly string[], step: RunStep, attempt: number): void {
+    this.#log.append(this.threadId, bodies, { run: step }).then(
+      (appended) => { this.#stored(call, appended) },
+      (error: Error & { code?: string }) => {
+        if (error.code !== 'FAE_ERR_STORE_UNAVAILABLE') {
+          this.#fail(call, error)
+          return
+        }
+        // Later events must not overtake these: the same call is made until the store answers.
+        this.#retry = setTimeout(() => { this.#send(call, bodies, step, attempt + 1) }, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)])
+      }
+    )
+  }
+
+  #stored (call: readonly Waiting[], appended: Appended): void {
+    this.#n++
+    this.#inFlight = false
+    const { epoch, seq } = appended.first
+    this.#onStored?.(call, seq)
+    for (let i = 0; i < call.length; i++) call[i]!.resolve?.({ id: formatCursor(epoch, seq + i), seq: seq + i })
+    if (call[call.length - 1]!.ends !== undefined) this.#onEnd!(appended)
+    if (this.#roomWaiters.length > 0 && !this.#isHalfFull()) release(this.#roomWaiters)
+    this.#flush()
+    if (!this.#inFlight && this.#emptyWaiters.length > 0) release(this.#emptyWaiters)
+  }
+
+  #fail (call: readonly Waiting[], error: Error): void {
+    this.#failure = error
+    this.#inFlight = false
+    clearTimeout(this.#retry)
+    const refused = [...call, ...this.#queue]
+    this.#queue = []
+    this.#chars = 0
+    for (const item of refused) item.reject?.(error)
+    release(this.#roomWaiters)
+    release(this.#emptyWaiters)
+    this.#onFailed(error)
+  }
+}
+
+const TAKEN = Promise.resolve()
+
+function ignore (): void {}
+
+function rejected (error: Error): Promise<never> {
+  const promise = Promise.reject(error)
+  promise.catch(ignore)
+  return promise
+}
+
+function release (waiters: Array<() => void>): void {
+  for (const resolve of waiters.splice(0)) resolve()
+}

@@ -1,0 +1,123 @@
+import { FAE_ERR_RUN_ENDED } from '../../errors.js'
+import type { EventData, EventPosition, EventType, RunStatus } from '../../schemas/index.js'
+import type { Appended } from '../store/index.js'
+import type { EventEncoder } from './encode.js'
+import type { Lane, LaneItem } from './lane.js'
+import { closingOf, openedBy, type OpenItem } from './open-items.js'
+
+/** The events that a run's own code may cause; the others come from outside, or begin and end a run. */
+export type RunEventType = Exclude<EventType, 'user_message' | 'agent_started' | 'agent_completed'>
+
+/** Text that waits for more of its kind before it becomes an event. */
+export interface HeldText { flush (): void }
+
+/** A run's voice: the only way an event of a run comes into being. Knows what is open, and closes it at the end. */
+export class RunWriter {
+  readonly #encoder: EventEncoder
+  readonly #lane: Lane
+  readonly #scope: string
+  readonly #onRefused: () => void
+  readonly #open = new Map<string, OpenItem>()
+  readonly #held = new Set<HeldText>()
+  #events: number
+  #tools = 0
+  #isSealed = false
+
+  /** @param events how many events the run has already */
+  constructor (encoder: EventEncoder, lane: Lane, scope: string, events: number, onRefused: () => void) {
+    this.#encoder = encoder
+    this.#lane = lane
+    this.#scope = scope
+    this.#events = events
+    this.#onRefused = onRefused
+  }
+
+  get maxEventBytes (): number { return this.#encoder.maxEventBytes }
+  /** The run has ended or is about to: nothing more is taken. */
+  get isSealed (): boolean { return this.#isSealed }
+  isToolOpen (toolCallId: string): boolean { return this.#open.has(`tool:${toolCallId}`) }
+
+  /**
+   * Resolves with the event's position once it is stored; need not be awaited.
+   * @throws FAE_ERR_EVENT_INVALID, FAE_ERR_EVENT_TOO_LARGE, FAE_ERR_RUN_ENDED, FAE_ERR_RUN_STALE
+   */
+  async emit<Type extends RunEventType> (type: Type, data: EventData<Type>): Promise<EventPosition> {
+    this.flush()
+    return this.#lane.append(this.#item(type, data))
+  }
+
+  /** The same for a piece of text: resolves once the lane has taken it. Does not flush held text: it is what is flushed. */
+  async stream<Type extends 'assistant_message' | 'agent_thinking'> (type: Type, data: EventData<Type>): Promise<void> {
+    if (this.#isSealed) throw this.#refuse()
+    return this.#lane.take(this.#item(type, data))
+  }
+
+  /** Held text goes out now. @throws FAE_ERR_RUN_ENDED */
+  flush (): void {
+    if (this.#isSealed) throw this.#refuse()
+    this.#flushHeld()
+  }
+
+  /** agent_started of a run that waited in the queue: the first event of its own. */
+  async start (data: EventData<'agent_started'>, takesOver = false): Promise<EventPosition> {
+    const body = this.#encoder.encodeStarted(this.#scope, data)
+    return this.#lane.append({ body, starts: true, taken: () => { this.#events++ }, ...(takesOver && { takesOver: true as const }) })
+  }
+
+  /** Held text goes out before the next event, so that order is what was said. */
+  hold (text: HeldText): void { this.#held.add(text) }
+  release (text: HeldText): void { this.#held.delete(text) }
+
+  /** From now on every emit is refused; only finish() may follow. */
+  seal (): void {
+    if (this.#isSealed) return
+    this.#flushHeld()
+    this.#isSealed = true
+  }
+
+  /**
+   * Closes what is open and ends the run, in one append.
+   * @param maxBytes of the agent_completed
+   * @throws FAE_ERR_EVENT_TOO_LARGE and FAE_ERR_EVENT_INVALID, with nothing done: it may be called again
+   */
+  async finish (status: RunStatus, completed: (counts: EventData<'agent_completed'>['counts']) => EventData<'agent_completed'>, maxBytes = this.maxEventBytes): Promise<Appended> {
+    this.seal()
+    const counts = { events: this.#events + this.#open.size + 1, tools: this.#tools }
+    const last = { body: this.#encoder.encode(this.#scope, 'agent_completed', completed(counts), maxBytes), ends: status }
+    const closings = [...this.#open.values()].reverse().map((item) => {
+      const { type, data } = closingOf(item, status)
+      return this.#item(type, data, Infinity)
+    })
+    return this.#lane.finish([...closings, last])
+  }
+
+  /** Resolves once everything emitted so far is stored. */
+  async whenStored (): Promise<void> {
+    return this.#lane.whenEmpty()
+  }
+
+  #item<Type extends RunEventType> (type: Type, data: EventData<Type>, maxBytes = this.maxEventBytes): LaneItem {
+    const body = this.#encoder.encode(this.#scope, type, data, maxBytes)
+    const touched = openedBy(type, data)
+    if (touched === undefined || this.#open.has(touched.id) === (touched.item !== undefined)) return { body, taken: () => { this.#events++ } }
+    const { id, item } = touched
+    // Counted and open only if the lane takes it: what it refuses needs no end.
+    const taken = (): void => {
+      this.#events++
+      if (item?.kind === 'tool') this.#tools++
+      if (item === undefined) this.#open.delete(id)
+      else this.#open.set(id, item)
+    }
+    return item === undefined ? { body, taken, closes: id } : { body, taken, opens: [id, JSON.stringify(item)] }
+  }
+
+  #flushHeld (): void {
+    if (this.#held.size === 0) return
+    for (const text of [...this.#held]) text.flush()
+  }
+
+  #refuse (): Error {
+    this.#onRefused()
+    return new FAE_ERR_RUN_ENDED(this.#lane.runId)
+  }
+}
