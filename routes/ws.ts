@@ -1,0 +1,118 @@
+import { EventEmitter } from 'node:events'
+import type { Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import websocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import { FAE_ERR_BAD_REQUEST, FAE_ERR_ORIGIN, FAE_ERR_UNAUTHENTICATED } from '../errors.js'
+import { SUBPROTOCOL } from '../schemas/index.js'
+import type { ConnectionCommands } from '../plugins/websocket-notifier/hub.js'
+import type { User } from '../plugins/thread-registry/user.js'
+import { isAllowedOrigin, type OriginsOption } from './origin.js'
+import { isExpired, userOf } from './scope.js'
+
+/** Who is it, by a token that came in band? null or a throw is no. */
+export type Refresh = (token: string, user: User) => User | null | Promise<User | null>
+
+/** How long peers may take to leave when the app closes. */
+const CLOSE_GRACE_MS = 2_000
+
+/**
+ * Makes upgrades possible in this scope, with the host's @fastify/websocket where there is one. To be called before any
+ * hook that may refuse a request: the plugin ends the socket of a refused upgrade only if its own hook has seen it.
+ * @param host the scope around it, where a @fastify/websocket shows that the host registers later
+ */
+export async function enableWebSocket (app: FastifyInstance, host: FastifyInstance): Promise<void> {
+  if (app.hasDecorator('websocketServer')) warnOfHostOptions(app)
+  else await app.register(websocket, { options: { ...webSocketOptions(app.notifier.hub.limits.maxPayload), server: upgradesOf(host) }, preClose: (done) => { done() } })
+}
+
+/**
+ * The upgrades of the app's server, unless the host's own @fastify/websocket routes them: of two that do so the second
+ * finds every socket taken and complains in the log.
+ */
+function upgradesOf (host: FastifyInstance): Server {
+  const upgrades = new EventEmitter()
+  const sockets = new Set<Duplex>()
+  host.addHook('onReady', async () => {
+    if (host.hasDecorator('websocketServer')) return
+    host.server.on('upgrade', (request, socket, head) => {
+      sockets.add(socket)
+      socket.once('close', () => { sockets.delete(socket) })
+      upgrades.emit('upgrade', request, socket, head)
+    })
+  })
+  host.addHook('preClose', async () => {
+    // Answered without an upgrade, by any route of the app: nobody reads it, and no HTTP server closes it any more.
+    for (const socket of sockets) if (socket.listenerCount('data') === 0) socket.destroy()
+  })
+  // Nothing but its upgrade event is used.
+  return upgrades as Server
+}
+
+/** GET /ws: many threads on one socket. */
+export async function wsRoutes (app: FastifyInstance, { origins, refresh }: { origins: OriginsOption, refresh?: Refresh }): Promise<void> {
+  const { hub } = app.notifier
+  app.addHook('preClose', async () => {
+    // From now on Fastify answers 503 by itself and would leave the socket of an upgrade open for ever.
+    app.server.on('upgrade', (_request, socket) => { socket.destroy() })
+    // After the runs have ended: each socket gets its last events and its code.
+    await hub.close(CLOSE_GRACE_MS)
+  })
+
+  const commands: ConnectionCommands = {
+    send: (user, { threadId, content, input, agent, clientMessageId }) => app.agents.send({
+      user,
+      threadId,
+      ...(content !== undefined && { content }),
+      ...(input !== undefined && { input }),
+      ...(agent !== undefined && { agent }),
+      ...(clientMessageId !== undefined && { clientMessageId })
+    }),
+    cancel: (user, { runId }) => app.agents.cancel(runId, { user }),
+    async refresh (user, { token }) {
+      if (refresh === undefined) throw new FAE_ERR_BAD_REQUEST('This server does not refresh tokens in band: reconnect with a fresh one')
+      let refreshed: User | null | undefined
+      try {
+        refreshed = await refresh(token, user)
+      } catch (error) {
+        app.log.info({ err: error, userId: user.userId }, 'refresh failed')
+      }
+      // A connection is one user's: its subscriptions were allowed to that one.
+      if (refreshed?.userId !== user.userId || isExpired(refreshed)) throw new FAE_ERR_UNAUTHENTICATED()
+      return refreshed
+    }
+  }
+
+  const inboxes = new WeakMap<object, string>()
+  app.get('/ws', {
+    websocket: true,
+    // Before the upgrade, so that every refusal is a real HTTP answer and the handler needs to wait for nothing.
+    preHandler: async (request) => {
+      if (!isAllowedOrigin(request, origins)) throw new FAE_ERR_ORIGIN()
+      const { userId } = userOf(request)
+      hub.checkRoom(userId)
+      inboxes.set(request, (await app.threads.inbox(userId)).record.threadId)
+    }
+  }, (socket, request) => {
+    // On the host's server too it is ours to close, after its last events, and not the host's to broadcast to.
+    app.websocketServer.clients?.delete(socket)
+    hub.connect(socket, userOf(request), inboxes.get(request)!, commands)
+  })
+}
+
+function webSocketOptions (maxPayload: number) {
+  return {
+    maxPayload,
+    perMessageDeflate: false,
+    clientTracking: false,
+    handleProtocols: (offered: Set<string>) => offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false as const
+  }
+}
+
+/** The host's own @fastify/websocket serves us too, with its options. */
+function warnOfHostOptions (app: FastifyInstance): void {
+  const { maxPayload = Infinity, perMessageDeflate } = app.websocketServer.options
+  const wanted = app.notifier.hub.limits.maxPayload
+  if (maxPayload > wanted) app.log.warn({ maxPayload, wanted }, 'the app\'s own @fastify/websocket takes larger frames than fastify-agent-events asks for')
+  if (perMessageDeflate !== undefined && perMessageDeflate !== false) app.log.warn('the app\'s own @fastify/websocket compresses: memory per connection grows')
+}
