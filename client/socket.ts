@@ -1,0 +1,117 @@
+import { HEARTBEAT_LOST } from '../schemas/close-codes.js'
+import type { ConnectedFrame } from '../schemas/index.js'
+import type { Incoming, Transport, TransportHandlers } from './transport.js'
+import type { WebSocketConstructor, WebSocketLike } from './types.js'
+
+const SUBPROTOCOL = 'agent-events.v1'
+const CLOSE_GRACE_MS = 1_000
+const CLOSED = 3
+/** Of a connection that is gone without anybody having said why. */
+const ABNORMAL = 1006
+
+export interface SocketAddress {
+  readonly url: URL
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
+
+export interface SocketOptions {
+  readonly WebSocket: WebSocketConstructor
+  /** Where to, and with what; asked once. */
+  address (signal: AbortSignal): Promise<SocketAddress>
+  readonly connectTimeoutMs: number
+}
+
+/** One WebSocket with its heartbeat: a peer that is silent for two intervals is given up, whatever the network says. */
+export class Socket implements Transport {
+  readonly name = 'websocket'
+  connected: ConnectedFrame | undefined
+  #webSocket: WebSocketLike | undefined
+  readonly #opening = new AbortController()
+  readonly #handlers: TransportHandlers
+  #silenceMs: number
+  #heardAt = Date.now()
+  #timer: ReturnType<typeof setTimeout> | undefined
+
+  constructor (options: SocketOptions, handlers: TransportHandlers) {
+    this.#handlers = handlers
+    this.#silenceMs = options.connectTimeoutMs
+    this.#watch(this.#silenceMs)
+    this.#open(options).catch((error: Error & { closeCode?: number }) => {
+      if (!this.#opening.signal.aborted) this.#lose(error.closeCode ?? ABNORMAL, error.message)
+    })
+  }
+
+  send (text: string): void {
+    this.#webSocket!.send(text)
+  }
+
+  check (): void {
+    const restMs = this.#heardAt + this.#silenceMs - Date.now()
+    if (restMs > 0) return this.#watch(restMs)
+    this.#terminate()
+    this.#lose(HEARTBEAT_LOST, 'The server was silent for too long')
+  }
+
+  close (): Promise<void> {
+    const webSocket = this.#webSocket
+    this.#detach()
+    if (webSocket === undefined || webSocket.readyState === CLOSED) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => { this.#terminate(); resolve() }, CLOSE_GRACE_MS)
+      webSocket.onclose = () => { clearTimeout(timer); resolve() }
+      webSocket.close(1000)
+    })
+  }
+
+  async #open ({ WebSocket, address }: SocketOptions): Promise<void> {
+    const { signal } = this.#opening
+    const { url, headers } = await address(signal)
+    if (signal.aborted) return
+    url.protocol = url.protocol.replace('http', 'ws')
+    const webSocket = this.#webSocket = new WebSocket(url.href, SUBPROTOCOL, headers && { headers })
+    webSocket.onmessage = ({ data }: { data: unknown }) => { this.#receive(data) }
+    webSocket.onclose = ({ code, reason }: { code: number, reason: string }) => { this.#lose(code, reason) }
+    // close follows, and says all that a browser tells; but without a listener, ws would throw
+    webSocket.onerror = () => {}
+  }
+
+  #receive (data: unknown): void {
+    this.#heardAt = Date.now()
+    let frame: Incoming
+    try {
+      frame = JSON.parse(String(data))
+    } catch (error) {
+      return this.#handlers.onGarbage(error as Error)
+    }
+    if (frame.type === 'ping') return this.send('{"type":"pong"}')
+    if (frame.type === 'connected') {
+      this.connected = frame
+      this.#silenceMs = frame.heartbeatMs * 2
+      this.check()
+    }
+    this.#handlers.onFrame(frame)
+  }
+
+  #watch (ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => { this.check() }, ms)
+  }
+
+  #lose (code: number, reason: string): void {
+    this.#detach()
+    this.#handlers.onLost(code, reason)
+  }
+
+  #detach (): void {
+    clearTimeout(this.#timer)
+    this.connected = undefined
+    this.#opening.abort()
+    if (this.#webSocket) this.#webSocket.onmessage = this.#webSocket.onclose = null
+  }
+
+  /** A browser cannot end a socket at once, but nobody listens to it any more. */
+  #terminate (): void {
+    if (this.#webSocket?.terminate) this.#webSocket.terminate()
+    else this.#webSocket?.close(HEARTBEAT_LOST)
+  }
+}
