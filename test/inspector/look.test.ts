@@ -1,0 +1,235 @@
+import type { Page } from 'playwright-core'
+import { test } from 'tap'
+import { openBrowser } from '../support/browser.js'
+import { post } from '../support/connect.js'
+import { badge, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
+
+const LONG = 'Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichenfabrik'.repeat(3)
+
+async function overflow (page: Page): Promise<unknown> {
+  return page.evaluate(() => {
+    const width = document.documentElement.clientWidth
+    if (document.documentElement.scrollWidth <= width) return 'none'
+    return [...document.querySelectorAll('body *')].filter((element) => element.getBoundingClientRect().right > width + 1).map((element) => `${element.tagName}.${element.className}`).slice(0, 8)
+  })
+}
+
+test('at 360 pixels both views fit, also with texts that do not break', async (t) => {
+  const { url, gates } = await startInspected(t)
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const page = (await openBrowser(t, { viewport: { width: 360, height: 740 } })).pages()[0]!
+  await open(page, url)
+  t.equal(await overflow(page), 'none', 'empty')
+  const { body: { threadId } } = await post(url, '/threads', 'ada', { threadId: LONG.slice(0, 100), metadata: { title: LONG } })
+  await page.goto(`${url}/inspector/#/thread/${encodeURIComponent(threadId)}`)
+  await page.reload()
+  await say(page, `${LONG}\n\n    ${LONG}\n| a | b |\n`)
+  await untilRun(page, 'success')
+  for (const summary of await page.locator('.row summary').all()) await summary.click()
+  await page.locator('.detail pre').last().waitFor()
+  t.equal(await overflow(page), 'none', 'a run with everything open')
+  t.ok(await page.getByRole('button', { name: 'Send' }).isVisible())
+
+  t.equal(await page.getByRole('link', { name: 'New thread' }).isVisible(), false, 'threads are folded away')
+  await page.locator('#threads-fold > summary').click()
+  t.equal(await overflow(page), 'none', 'the list of threads')
+  await page.getByRole('link', { name: 'New thread' }).click()
+  await page.getByRole('heading', { level: 1, name: 'New thread' }).waitFor()
+  t.equal(await page.getByRole('link', { name: 'New thread' }).isVisible(), false, 'and again, once one is chosen')
+
+  await page.getByRole('link', { name: 'Operator' }).click()
+  await page.locator('#connections tbody tr').first().waitFor()
+  t.equal(await overflow(page), 'none', 'the view of operators')
+})
+
+test('everything can be done with the keyboard, and one sees where one is', async (t) => {
+  const { url, gates } = await startInspected(t)
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url)
+  /** Tabs on until something holds the focus; what holds it on the way must show it. */
+  const tabTo = async (what: string) => {
+    for (let steps = 0; steps < 60; steps++) {
+      await page.keyboard.press('Tab')
+      const focused = await page.evaluate(() => {
+        const element = document.activeElement as HTMLElement
+        const drawn = [element, element.nextElementSibling, element.closest('.composer')].filter((candidate) => candidate !== null).map((candidate) => getComputedStyle(candidate))
+        const { width, height } = element.getBoundingClientRect()
+        return {
+          name: element.getAttribute('aria-label') ?? element.textContent?.trim(),
+          value: (element as HTMLInputElement).value,
+          id: element.id,
+          isBody: element === document.body,
+          isSeen: width > 0 && height > 0 && drawn.some(({ outlineStyle, outlineWidth }) => outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2)
+        }
+      })
+      if (!focused.isBody) t.ok(focused.isSeen, `the focus is seen on ${focused.id || focused.name}`)
+      if ([focused.id, focused.name, focused.value].includes(what)) return
+    }
+    t.fail(`${what} cannot be reached`)
+  }
+
+  await page.evaluate(() => { (document.activeElement as HTMLElement).blur() })
+  await page.keyboard.press('Shift+Tab')
+  await tabTo('skip')
+  await page.keyboard.press('Enter')
+  t.equal(await page.evaluate(() => document.activeElement?.id), 'user-main')
+  await tabTo('message')
+  await page.keyboard.type('Where is')
+  await page.keyboard.press('Shift+Enter')
+  await page.keyboard.type('the station?')
+  await page.keyboard.press('Enter')
+  await row(page, 'tool', 'running').waitFor()
+  t.equal(await page.locator('.bubble').innerText(), 'Where is\nthe station?')
+
+  await tabTo('full')
+  await page.keyboard.press('ArrowRight')
+  await page.keyboard.press('ArrowRight')
+  t.ok(await page.getByRole('radio', { name: 'Paused' }).isChecked())
+  await page.keyboard.press('ArrowLeft')
+  await page.keyboard.press('ArrowLeft')
+  t.ok(await page.getByRole('radio', { name: 'Full speed' }).isChecked())
+  await tabTo('drop')
+  await page.keyboard.press('Space')
+  await badge(page, 'offline').catch(() => {})
+  await badge(page, 'live')
+  gates.open('tool')
+  gates.open('first')
+  await row(page, 'text', 'streaming').waitFor()
+
+  await page.locator('#skip').focus()
+  await page.keyboard.press('Enter')
+  await tabTo('Cancel the run')
+  await page.keyboard.press('Tab')
+  t.equal(await page.evaluate(() => document.activeElement?.tagName), 'SUMMARY', 'the lines of the timeline follow')
+  await page.keyboard.press('Enter')
+  await page.locator('.detail pre', { hasText: 'Reading the map' }).waitFor()
+  await page.keyboard.press('Shift+Tab')
+  await page.keyboard.press('Enter')
+  await untilRun(page, 'cancelled')
+
+  await page.locator('#skip').focus()
+  await tabTo('to-operator')
+  await page.keyboard.press('Enter')
+  await page.locator('#connections tbody tr').first().waitFor()
+  await tabTo('poll')
+  await page.keyboard.press('Space')
+  t.equal(await page.getByRole('button', { name: 'Pause' }).getAttribute('aria-pressed'), 'true')
+})
+
+test('light and dark, each legible; the choice stays', async (t) => {
+  const { url, gates } = await startInspected(t)
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url)
+  const grounds = new Set<string>()
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme })
+    await page.goto(`${url}/inspector/#/new`)
+    t.same(await illegible(page), [], `${colorScheme}, empty`)
+    await say(page, 'Where is the station? `code`')
+    await untilRun(page, 'success')
+    await page.getByRole('radio', { name: 'Offline' }).check()
+    await badge(page, 'offline')
+    await say(page, 'And back?')
+    await page.locator('.pending').waitFor()
+    t.same(await illegible(page), [], `${colorScheme}, offline`)
+    await page.getByRole('radio', { name: 'Full speed' }).check()
+    await until(async () => await page.locator('#messages > .agent[data-status="success"]').count() === 2, 'both answers')
+    for (const summary of await page.locator('.row summary').all()) await summary.click()
+    await page.mouse.move(0, 0)
+    t.same(await illegible(page), [], `${colorScheme}, two runs`)
+    await page.goto(`${url}/inspector/#/operator`)
+    await page.locator('#connections tbody tr').first().waitFor()
+    t.same(await illegible(page), [], `${colorScheme}, operators`)
+    grounds.add(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor))
+  }
+  t.equal(grounds.size, 2)
+  await page.evaluate(() => { document.documentElement.style.setProperty('--muted', '#555') })
+  t.not((await illegible(page)).length, 0, 'what is not legible would be found')
+
+  // it was dark by the system last
+  const theme = page.getByRole('button', { name: 'Theme' })
+  t.equal(await theme.textContent(), 'Theme: system')
+  await theme.click()
+  t.equal(await theme.textContent(), 'Theme: light')
+  t.equal(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor), [...grounds][0])
+  await page.reload()
+  t.equal(await theme.textContent(), 'Theme: light')
+  t.equal(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor), [...grounds][0])
+})
+
+test('people who ask for less motion get none', async (t) => {
+  const { url } = await startInspected(t)
+  const page = (await openBrowser(t, { reducedMotion: 'reduce' })).pages()[0]!
+  await open(page, url)
+  await say(page, 'Where is the station?')
+  await row(page, 'tool', 'running').waitFor()
+  const moving = () => page.evaluate(() => document.getAnimations().length)
+  t.equal(await moving(), 0)
+  await page.emulateMedia({ reducedMotion: 'no-preference' })
+  await until(async () => await moving() > 0, 'the running bar to move for everybody else')
+})
+
+test('every control has a name, and headings have an order', async (t) => {
+  const { url, gates } = await startInspected(t)
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url)
+  await say(page, 'Where is the station?')
+  await untilRun(page, 'success')
+  t.match(threadIdOf(page), /^thread_/)
+  for (const hash of ['', '#/operator']) {
+    if (hash !== '') await page.goto(`${url}/inspector/${hash}`)
+    const problems = await page.evaluate(() => {
+      const visible = (element: Element) => element.checkVisibility()
+      const controls = [...document.querySelectorAll<HTMLInputElement>('button, a[href], input, select, textarea, summary')].filter(visible)
+      const nameless = controls.filter((control) => (control.getAttribute('aria-label') ?? (control.labels?.[0] ?? control).textContent ?? '').trim() === '').map(({ outerHTML }) => outerHTML)
+      const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id)
+      const doubled = ids.filter((id, at) => ids.indexOf(id) !== at)
+      const lost = [...document.querySelectorAll('[aria-labelledby]')].map((element) => element.getAttribute('aria-labelledby')!).filter((id) => !ids.includes(id))
+      return { nameless, doubled, lost, mains: [...document.querySelectorAll('main')].filter(visible).length, firsts: [...document.querySelectorAll('h1')].filter(visible).length }
+    })
+    t.same(problems, { nameless: [], doubled: [], lost: [], mains: 1, firsts: 1 })
+  }
+})
+
+/** Visible texts with a contrast below 4.5 to 1, or 3 to 1 for large ones. */
+function illegible (page: Page): Promise<string[]> {
+  return page.evaluate(() => {
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true })!
+    /** Paints colours over each other, the lowest first. */
+    const painted = (colors: readonly string[]) => {
+      canvas.clearRect(0, 0, 1, 1)
+      for (const color of colors) {
+        canvas.fillStyle = color
+        canvas.fillRect(0, 0, 1, 1)
+      }
+      return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+    }
+    const luminance = (color: readonly number[]) => {
+      const [red, green, blue] = color.map((value) => value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4)
+      return 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!
+    }
+    const found: string[] = []
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+    while (texts.nextNode()) {
+      const element = texts.currentNode.parentElement!
+      const text = texts.currentNode.textContent!.trim()
+      // a control that cannot be used need not be as legible
+      if (text === '' || !element.checkVisibility() || element.closest('.visually-hidden, :disabled, noscript') !== null) continue
+      const grounds: string[] = []
+      for (let at: Element | null = element; at !== null; at = at.parentElement) {
+        const node = at instanceof SVGGElement ? at.querySelector('rect') : null
+        grounds.unshift(node !== null ? getComputedStyle(node).fill : at instanceof SVGElement ? 'transparent' : getComputedStyle(at).backgroundColor)
+      }
+      const style = getComputedStyle(element)
+      const color = element instanceof SVGElement ? style.fill : style.color
+      const ground = luminance(painted(grounds))
+      const ink = luminance(painted([...grounds, color]))
+      const contrast = (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05)
+      const isLarge = parseFloat(style.fontSize) >= 24
+      if (contrast < (isLarge ? 3 : 4.5)) found.push(`${text.slice(0, 30)}: ${contrast.toFixed(2)} (${element.className})`)
+    }
+    return found
+  })
+}

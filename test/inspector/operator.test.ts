@@ -1,0 +1,120 @@
+import { test } from 'tap'
+import { inspector } from '../../inspector/index.js'
+import { readConfig } from '../../server/config.js'
+import { buildServer } from '../../server/server.js'
+import { openBrowser } from '../support/browser.js'
+import { connect } from '../support/connect.js'
+import { startApp } from '../support/start-app.js'
+import { OPERATOR, SECRET, hs256 } from '../server/fixtures/tokens.js'
+import { badge, guideBehind, Gates, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
+
+test('connections, threads and mappings, as they change', async (t) => {
+  const { url, gates } = await startInspected(t)
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url)
+  await say(page, 'Where is the station?')
+  await row(page, 'tool', 'running').waitFor()
+  const threadId = threadIdOf(page)
+  await page.getByRole('link', { name: 'Operator' }).click()
+  const connections = page.locator('#connections tbody tr')
+  await connections.first().waitFor()
+  t.equal(await connections.count(), 1)
+  t.match(await connections.innerText(), /ada[^]*live/)
+  t.equal(await page.locator('#watched tbody code').first().getAttribute('title'), threadId)
+  t.match(await page.locator('#watched tbody').innerText(), /guide running/)
+  t.match(await page.locator('.mapping').getAttribute('aria-label'), '1 user, 1 connection, 1 thread.')
+  t.equal(await page.locator('.mapping-line').count(), 3, 'user to connection, connection to thread, and the run')
+
+  const ben = await connect(t, url, 'ben <b>')
+  await connections.nth(1).waitFor()
+  t.match(await connections.nth(1).innerText(), 'ben <b>')
+  t.match(await page.locator('#totals').innerText(), /^2\s+connections\s+2\s+users/)
+  ben.close()
+  await until(async () => await connections.count() === 1, 'ben to be gone')
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  await until(async () => await page.locator('.mapping-line.run').count() === 0, 'the run to be over')
+
+  await page.getByRole('button', { name: 'Pause' }).click()
+  await connect(t, url, 'cleo')
+  const other = await page.context().newPage()
+  await open(other, url, 'ada', '#/operator')
+  await other.locator('#connections tbody tr', { hasText: 'cleo' }).waitFor()
+  t.equal(await connections.count(), 1, 'another page has asked meanwhile, this one has not')
+  await page.getByRole('button', { name: 'Pause' }).click()
+  await connections.nth(1).waitFor()
+})
+
+test('where the debug endpoints are off, it says how to have them, and the rest works', async (t) => {
+  const { url, gates } = await startInspected(t, { debug: false })
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const page = (await openBrowser(t, {}, /404/)).pages()[0]!
+  await open(page, url)
+  await page.getByRole('link', { name: 'Operator' }).click()
+  await page.getByRole('heading', { name: 'The debug endpoints are off' }).waitFor()
+  t.match(await page.locator('#operator-notice').innerText(), 'debug: true')
+  t.notOk(await page.locator('#operator-body').isVisible())
+  await page.getByRole('link', { name: 'Conversation' }).click()
+  await say(page, 'Where is the station?')
+  await untilRun(page, 'success')
+})
+
+test('behind the session of a host: its cookie opens everything, without it there is no page', async (t) => {
+  const gates = new Gates()
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const isSignedIn = (cookie: string | undefined) => cookie === 'session=ada'
+  const { url } = await startApp(t, {
+    prefix: '/agent-events',
+    agents: [guideBehind(gates)],
+    authenticate: (request) => isSignedIn(request.headers.cookie) ? { userId: 'ada' } : null,
+    debug: () => false
+  }, {}, async (app) => {
+    app.get('/login', async (_request, reply) => reply.header('set-cookie', 'session=ada; Path=/; HttpOnly; SameSite=Strict').type('text/html').send('<!doctype html><link rel="icon" href="data:,"><a href="/inspector">in</a>'))
+    await app.register(async (scope) => {
+      scope.addHook('onRequest', async (request, reply) => {
+        if (!isSignedIn(request.headers.cookie)) return reply.code(401).type('text/html').send('<!doctype html>Sign in')
+      })
+      await scope.register(inspector, { prefix: '/inspector' })
+    })
+  })
+  const page = (await openBrowser(t, {}, /40[134]|HTTP Authentication failed/)).pages()[0]!
+  await page.goto(`${url}/inspector`)
+  t.equal(await page.locator('body').innerText(), 'Sign in')
+  await page.goto(`${url}/login`)
+  await page.getByRole('link', { name: 'in' }).click()
+  await badge(page, 'live')
+  t.match(page.url(), '/inspector/#/new')
+  t.notOk(await page.getByLabel('You are').isVisible(), 'the host knows who it is')
+  await say(page, 'Where is the station?')
+  await untilRun(page, 'success')
+  await page.getByRole('link', { name: 'Operator' }).click()
+  await page.getByRole('heading', { name: 'This is for operators' }).waitFor()
+  await page.context().clearCookies()
+  await page.getByRole('link', { name: 'Conversation' }).click()
+  await page.getByRole('radio', { name: 'Offline' }).check()
+  await page.getByRole('radio', { name: 'Full speed' }).check()
+  await page.getByRole('alert').getByText('does not know you').waitFor()
+})
+
+test('the standalone server shows it at /, also to people with tokens', async (t) => {
+  const app = await buildServer(readConfig({ LOG_LEVEL: 'silent', STORE: 'memory', AUTH: 'jwt', JWT_SECRET: SECRET, OPERATOR_TOKEN: OPERATOR }, {}))
+  t.teardown(() => app.close())
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  const token = hs256({ sub: 'ada' })
+  const page = (await openBrowser(t, {}, /40[13]/)).pages()[0]!
+  await page.goto(url)
+  await page.getByRole('alert').getByText('asks for a token').waitFor()
+  await page.getByLabel('Token', { exact: true }).fill(token)
+  await page.getByLabel('Token', { exact: true }).press('Enter')
+  await badge(page, 'live')
+  await page.getByRole('button', { name: 'How do I resume after a reconnect?' }).click()
+  await untilRun(page, 'success')
+  await page.getByRole('button', { name: 'Drop the connection' }).click()
+  await badge(page, 'live')
+  await page.getByRole('link', { name: 'Operator' }).click()
+  await page.getByRole('heading', { name: 'This is for operators' }).waitFor()
+  await page.getByLabel("Operator's token").fill(OPERATOR)
+  await page.getByLabel("Operator's token").press('Enter')
+  await page.locator('#connections tbody tr', { hasText: 'ada' }).waitFor()
+  t.notMatch(page.url(), token)
+  t.equal(await page.evaluate(() => localStorage.length), 0, 'no token outlives its tab')
+})
