@@ -6,7 +6,8 @@ import { openBrowser } from '../support/browser.js'
 import { connect } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
 import { OPERATOR, SECRET, hs256 } from '../server/fixtures/tokens.js'
-import { badge, guideBehind, Gates, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
+import { Gates, guideBehind } from '../support/guide.js'
+import { badge, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
 
 test('connections, threads and mappings, as they change', async (t) => {
   const { url, gates } = await startInspected(t)
@@ -82,7 +83,7 @@ test('behind the session of a host: its cookie opens everything, without it ther
   await page.goto(`${url}/login`)
   await page.getByRole('link', { name: 'in' }).click()
   await badge(page, 'live')
-  t.match(page.url(), '/inspector/#/new')
+  await page.waitForURL('**/inspector/#/new')
   t.notOk(await page.getByLabel('You are').isVisible(), 'the host knows who it is')
   await say(page, 'Where is the station?')
   await untilRun(page, 'success')
