@@ -1,15 +1,68 @@
-/* One server of the bench, driven over IPC by bench/run.ts. */
-import { run, type BenchServer, type Job } from './workload.js'
+/* One server of the bench, which says what it is told to. */
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import { answer } from './child.js'
+import { now, stampedText, textOf } from './events.js'
+import type { BenchServer } from './servers/server.js'
 
-const server = await ((await import(`./servers/${process.argv[2]}.js`)) as { default (): Promise<BenchServer> }).default()
-const { port, path } = await server.listen()
-process.send!({ port, path })
-process.on('message', async (message: { prepare: number } | { job: Job } | { warm: Job }) => {
-  if ('prepare' in message) {
-    await server.prepare(message.prepare)
-    process.send!({ prepared: true })
-  } else {
-    process.send!({ done: await run(server, 'job' in message ? message.job : message.warm) })
+const [name, options] = process.argv.slice(2) as [string, string]
+const { default: start } = await import(`./servers/${name}.js`) as { default (options: object): Promise<BenchServer> }
+const server = await start(JSON.parse(options))
+
+export interface Flood { threads: number, perTurn: number, events: number }
+export interface Pace { threads: number, perSecond: number, events: number }
+export interface Burst { perTurn: number, pieces: number }
+
+/** So many events in each turn of the event loop, all of one thread; the next turn is the next thread's. */
+async function flood ({ threads, perTurn, events }: Flood): Promise<void> {
+  for (let sent = 0, turn = 0; sent < events; turn++) {
+    for (let i = 0; i < perTurn && sent < events; i++) server.think(turn % threads, textOf(sent++))
+    await setImmediate()
+  }
+}
+
+/** Events at a steady rate, each in the next thread. */
+async function pace ({ threads, perSecond, events }: Pace): Promise<void> {
+  const startedAt = now()
+  for (let sent = 0; sent < events;) {
+    const due = Math.min(events, Math.floor((now() - startedAt) * perSecond / 1_000))
+    for (; sent < due; sent++) server.think(sent % threads, stampedText(sent, Math.floor(sent / threads) + 1))
+    await setTimeout(1)
+  }
+}
+
+/** One answer in pieces, some in each turn of the event loop. @returns how many characters it has */
+async function burst ({ perTurn, pieces }: Burst): Promise<number> {
+  let characters = 0
+  async function * source (): AsyncGenerator<string> {
+    for (let i = 0; i < pieces; i++) {
+      if (i % perTurn === 0) await setImmediate()
+      characters += textOf(i).length
+      yield textOf(i)
+    }
+  }
+  await server.say(source())
+  return characters
+}
+
+answer({
+  url: () => server.url,
+  addThreads: ({ count }) => server.addThreads(count),
+  addSpeakers: ({ count }) => server.addSpeakers?.(count),
+  addIdleThreads: ({ count }) => server.addIdleThreads!(count),
+  flood,
+  pace,
+  burst,
+  /** CPU time of this process so far, in milliseconds. */
+  cpu () {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1_000
+  },
+  /** Bytes, after everything that can be freed is freed. */
+  async memory () {
+    for (let i = 0; i < 5; i++) {
+      globalThis.gc!()
+      await setTimeout(50)
+    }
+    return process.memoryUsage.rss()
   }
 })
-process.on('disconnect', () => { process.exit() })

@@ -1,41 +1,73 @@
-/* All watchers of one job, in a process of their own: connect, subscribe, count. */
-import { WebSocket } from 'ws'
+/* All watchers of one server, in a process of their own. */
+import { answer } from './child.js'
+import { now, readStamp } from './events.js'
+import { quantile } from './statistics.js'
+import { Watcher, type Dialect } from './watcher.js'
 
-interface Start { port: number, path: string, kind: string, threads: number, watchers: number }
+/** So many connect at the same time. */
+const AT_ONCE = 100
+/** One address has ports for some 28,000 connections to one server. */
+const PER_ADDRESS = 20_000
 
-const EVENT = Buffer.from('agent_thinking')
+/** What is done with each event: counted unread, or read for its text, or for how long it was on its way, or for where it belongs. */
+export type Reading = 'count' | 'text' | 'latency' | 'order'
+export interface Connect { url: string, dialect: Dialect, threads: number, perThread: number, reading: Reading }
+
+let watchers: Watcher[] = []
 let received = 0
+let latencies: number[] = []
+let waiting: { count: number, resolve (count: number): void } | undefined
 
-process.on('message', async (message: { start: Start } | 'count') => {
-  if (message === 'count') {
-    process.send!({ received })
-    return
+function got (count: number): void {
+  received += count
+  if (waiting !== undefined && received >= waiting.count) {
+    waiting.resolve(received)
+    waiting = undefined
   }
-  const { port, path, kind, threads, watchers } = message.start
-  const sockets: Array<Promise<void>> = []
-  for (let thread = 0; thread < threads; thread++) for (let i = 0; i < watchers; i++) sockets.push(watch(`ws://127.0.0.1:${port}${path}`, kind, `t${thread}`))
-  await Promise.all(sockets)
-  process.send!({ ready: true })
-})
-process.on('disconnect', () => { process.exit() })
-
-function watch (url: string, kind: string, threadId: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(url, { perMessageDeflate: false })
-    socket.on('error', reject)
-    if (kind !== 'socket-io') socket.on('open', () => { socket.send(JSON.stringify({ type: 'subscribe', threadId })) })
-    socket.on('message', (data: Buffer) => {
-      if (data.includes(EVENT)) {
-        received++
-        return
-      }
-      const text = String(data)
-      // Engine.IO's and Socket.IO's own handshake and pings.
-      if (kind === 'socket-io' && text.startsWith('0')) socket.send('40')
-      else if (kind === 'socket-io' && text.startsWith('40')) socket.send(`42${JSON.stringify(['subscribe', threadId])}`)
-      else if (kind === 'socket-io' && text === '2') socket.send('3')
-      else if (text.includes('"ping"')) socket.send('{"type":"pong"}')
-      if (text.includes('subscribed')) resolve()
-    })
-  })
 }
+
+const READ: Record<Reading, (watcher: Watcher, data: Buffer) => void> = {
+  count () { got(1) },
+  text (watcher, data) { got(watcher.textIn(data).length) },
+  latency (watcher, data) {
+    latencies.push(now() - readStamp(watcher.textIn(data)).at)
+    got(1)
+  },
+  order (watcher, data) {
+    watcher.keep(readStamp(watcher.textIn(data)), now())
+    got(1)
+  }
+}
+
+answer({
+  async connect ({ url, dialect, threads, perThread, reading }: Connect) {
+    const read = READ[reading]
+    watchers = Array.from({ length: threads * perThread }, (_, i) => {
+      const watcher: Watcher = new Watcher(url, dialect, i % threads, `127.0.0.${1 + Math.floor(i / PER_ADDRESS)}`, (data) => { read(watcher, data) })
+      return watcher
+    })
+    for (let i = 0; i < watchers.length; i += AT_ONCE) await Promise.all(watchers.slice(i, i + AT_ONCE).map((watcher) => watcher.connect()))
+  },
+  /** Resolves when so much has arrived since the start. @returns how much that is */
+  until: ({ count }: { count: number }) => received >= count ? received : new Promise<number>((resolve) => { waiting = { count, resolve } }),
+  received: () => received,
+  /** In milliseconds, of what has arrived since this was last asked. */
+  latencies () {
+    const sorted = Float64Array.from(latencies).sort()
+    latencies = []
+    return { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) }
+  },
+  drop () { for (const watcher of watchers) watcher.drop() },
+  /** All at once. */
+  async resume () { await Promise.all(watchers.map((watcher) => watcher.connect(now()))) },
+  /** Who has what in the end, and how long it took until they had everything that was said before they came back, in milliseconds. */
+  whole ({ events }: { events: number }) {
+    const caughtUp = Float64Array.from(watchers.map((watcher) => watcher.caughtUpMs)).sort()
+    return {
+      whole: watchers.filter((watcher) => watcher.isWhole(events)).length,
+      missing: watchers.reduce((sum, watcher) => sum + watcher.missing(events), 0),
+      p50: quantile(caughtUp, 0.5),
+      p99: quantile(caughtUp, 0.99)
+    }
+  }
+})

@@ -1,0 +1,9 @@
+export function quantile (ascending: ArrayLike<number>, q: number): number {
+  return ascending[Math.min(ascending.length - 1, Math.floor(ascending.length * q))]!
+}
+
+export function median (values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
