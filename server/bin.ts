@@ -2,16 +2,14 @@
 import { readFile } from 'node:fs/promises'
 import { readCommand, usage, UsageError } from './command.js'
 import { ConfigError, readConfig } from './config.js'
-import { serve } from './serve.js'
-import { manageThreads } from './threads/index.js'
 
 try {
   const command = readCommand(process.argv.slice(2))
   if (command.name === 'help') process.stdout.write(usage)
   else if (command.name === 'version') process.stdout.write(`${await version()}\n`)
   else if (command.name === 'audit') process.exitCode = await (await import('./audit/index.js')).runAudit(command)
-  else if (command.name === 'threads') process.stderr.write(`${await manageThreads(readConfig(command.flags), command.action, command.file)}\n`)
-  else await serve(readConfig(command.flags))
+  else if (command.name === 'threads') process.stderr.write(`${await (await import('./threads/index.js')).manageThreads(readConfig(command.flags), command.action, command.file)}\n`)
+  else await (await import('./serve.js')).serve(readConfig(command.flags))
 } catch (error) {
   if (error instanceof UsageError) fail(2, `${error.message}\n\n${usage}`)
   else fail(1, describe(error))
