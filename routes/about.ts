@@ -60,9 +60,9 @@ const doors: Readonly<Record<string, Description>> = {
   'GET /metrics': { summary: 'Metrics for Prometheus', open: true, answers: { 200: { what: 'In Prometheus\' text format', type: 'text/plain' } } },
   'GET /openapi.json': { summary: 'This document', open: true, answers: { 200: { what: 'OpenAPI', type: 'application/json', schema: Type.Object({}) } } },
   'GET /asyncapi.json': { summary: 'The WebSocket as AsyncAPI', open: true, answers: { 200: { what: 'AsyncAPI', type: 'application/json', schema: Type.Object({}) } } },
-  'GET /debug/websocket/connections': { summary: 'The connections of this node', ...debug },
-  'GET /debug/websocket/threads': { summary: 'The threads that are watched or at work on this node', ...debug },
-  'GET /debug/websocket/mappings': { summary: 'Who is connected where on this node', ...debug },
+  'GET /debug/websocket/connections': { summary: 'The connections of every node', ...debug },
+  'GET /debug/websocket/threads': { summary: 'The threads that are watched or at work on any node', ...debug },
+  'GET /debug/websocket/mappings': { summary: 'Who is connected where, on every node', ...debug },
   'GET /debug/registry': { summary: 'Agents, tools and live runs of this node', ...debug }
 }
 

@@ -928,6 +928,19 @@ function lifetimes (is: Is): void {
     assert.deepEqual(asked, second === undefined ? [] : ['other watched', 'other cancel'])
   })
 
+  is('every process is known to all, and one that has closed is not', async ({ store, other, second, until }) => {
+    const nodes = async (at: Store): Promise<string[]> => (await at.nodes()).map(({ node }) => node).sort()
+    const both = [...new Set([store.node, other.node])].sort()
+    for (const at of [store, other]) {
+      await until('both processes', async () => (await nodes(at)).length >= both.length)
+      assert.deepEqual(await nodes(at), both)
+      for (const { seenMs } of await at.nodes()) assert.ok(seenMs >= 0 && seenMs < 60_000)
+    }
+    if (second === undefined) return
+    await other.close()
+    assert.deepEqual(await nodes(store), [store.node])
+  })
+
   is("a living process's runs are nobody else's", async ({ store, other, second }) => {
     const orphans: string[] = []
     for (const node of second === undefined ? [store] : [store, other]) node.onOrphan(({ runId }) => orphans.push(runId))

@@ -7,10 +7,11 @@ import { LmdbSweeper } from './lmdb-sweeper.js'
 import type { LmdbThread } from './lmdb-thread.js'
 import { LmdbThreads } from './lmdb-threads.js'
 import { LmdbWriter, type Commit } from './lmdb-writer.js'
+import { newNodeName } from './node-name.js'
 import { applyStep, checkStart, checkStep, isLive, startRun } from './run-ledger.js'
 import {
   PAGE_EVENTS, defaultRetention,
-  type Appended, type AppendOptions, type Availability, type Page, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
+  type Appended, type AppendOptions, type Availability, type Page, type Presence, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from './store.js'
 import { Tickets } from './tickets.js'
 
@@ -38,7 +39,7 @@ interface Opened { readonly files: LmdbFiles, readonly writer: LmdbWriter, reado
  */
 export class LmdbStore implements Store {
   readonly name = 'lmdb'
-  readonly node = randomUUID()
+  readonly node = newNodeName()
   readonly #tickets = new Tickets()
   readonly #folder: string
   readonly #retention: Retention
@@ -290,6 +291,10 @@ export class LmdbStore implements Store {
 
   async ask (): Promise<readonly unknown[]> {
     return [] // nobody shares the folder
+  }
+
+  async nodes (): Promise<readonly Presence[]> {
+    return [{ node: this.node, seenMs: 0 }]
   }
 
   onQuestion (): void {

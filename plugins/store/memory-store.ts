@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { FAE_ERR_RUN_LIMIT, FAE_ERR_STORE_CLOSED, FAE_ERR_THREAD_LIMIT, FAE_ERR_THREAD_NOT_FOUND } from '../../errors.js'
 import { newEpoch } from '../../schemas/index.js'
+import { newNodeName } from './node-name.js'
 import { applyStep, checkStart, checkStep, isLive, isRoot, startRun, type MutableRun } from './run-ledger.js'
 import {
   PAGE_EVENTS, defaultRetention,
-  type Appended, type AppendOptions, type Page, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
+  type Appended, type AppendOptions, type Page, type Presence, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from './store.js'
 import { MemoryThread, type MemoryEntry } from './memory-thread.js'
 import { Tickets } from './tickets.js'
@@ -18,7 +19,7 @@ interface Tombstone { readonly userId: string, readonly epoch: string, readonly 
 /** Everything in this process and nothing beyond it: for tests and first steps. */
 export class MemoryStore implements Store {
   readonly name = 'memory'
-  readonly node = randomUUID()
+  readonly node = newNodeName()
   readonly #tickets = new Tickets()
   readonly availability = { available: true, reason: 'in this process' }
   readonly #retention: Retention
@@ -203,6 +204,10 @@ export class MemoryStore implements Store {
 
   async ask (): Promise<readonly unknown[]> {
     return [] // nobody shares this memory
+  }
+
+  async nodes (): Promise<readonly Presence[]> {
+    return [{ node: this.node, seenMs: 0 }]
   }
 
   onQuestion (): void {

@@ -19,13 +19,15 @@ export interface ThreadKeys {
  *    live:{id}    zset     live runs by order of creation: r<root run> or c<child run>
  *    ended:{id}   zset     ended runs by their last seq
  *  indexes, never trusted:
- *    thread_registry, user_threads, user_inbox, user_runs, run_thread, {runners}
+ *    thread_registry, user_threads, user_inbox, user_runs, run_thread, {runners}, {runners}:nodes
  */
 export class RedisKeys {
   /** A hash, thread id -> record as JSON: for people. */
   readonly registry: string
   readonly runners: string
   readonly queued: string
+  /** A sorted set, process -> when it last said that it is there. */
+  readonly nodes: string
   readonly control: string
   readonly #base: string
 
@@ -34,6 +36,7 @@ export class RedisKeys {
     this.#base = `${prefix}agent_events:`
     this.runners = `${this.#base}{runners}`
     this.queued = `${this.runners}:queued`
+    this.nodes = `${this.runners}:nodes`
     this.control = `${this.#base}control`
   }
 

@@ -1,7 +1,7 @@
 import { Script, type RedisClient } from './redis-client.js'
 import type { RedisRuns } from './redis-runs.js'
 import type { RedisKeys } from './redis-keys.js'
-import type { RunRecord } from './store.js'
+import type { Presence, RunRecord } from './store.js'
 
 /*
  * This process may have a live run in these threads. The counter moves with it: who saw it stand still sees that it does not.
@@ -19,12 +19,18 @@ return 1
 `)
 
 /*
- * One beat of a process: renews its counter while it has runs, and tells all counters.
- * KEYS   {runners}, threads of the process   ARGV  1 node   2 … threads in which it has no live run any more
+ * One beat of a process: says that it is there, renews its counter while it has runs, and tells all counters.
+ * KEYS   {runners}, threads of the process, {runners}:nodes
+ * ARGV   1 node   2 how long it is known without another beat   3 … threads in which it has no live run any more
  * result node, counter, …
  */
 const BEAT = new Script(`
-for i = 2, #ARGV do redis.call('SREM', KEYS[2], ARGV[i]) end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[2])
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+for i = 3, #ARGV do redis.call('SREM', KEYS[2], ARGV[i]) end
 if redis.call('SCARD', KEYS[2]) > 0 then redis.call('HINCRBY', KEYS[1], ARGV[1], 1) else redis.call('HDEL', KEYS[1], ARGV[1]) end
 return redis.call('HGETALL', KEYS[1])
 `)
@@ -40,11 +46,20 @@ if redis.call('SCARD', KEYS[2]) == 0 then redis.call('HDEL', KEYS[1], ARGV[1]) e
 return 1
 `)
 
+/* KEYS  {runners}:nodes   result now, node, when it was there, … */
+const NODES = new Script(`
+local time = redis.call('TIME')
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+table.insert(found, 1, tostring(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)))
+return found
+`)
+
 /*
  * A process that closes: its runs are anybody's at once.
- * KEYS   {runners}, threads of the process   ARGV  1 node   result 1
+ * KEYS   {runners}, threads of the process, {runners}:nodes   ARGV  1 node   result 1
  */
 const LEAVE = new Script(`
+redis.call('ZREM', KEYS[3], ARGV[1])
 if redis.call('SCARD', KEYS[2]) > 0 then redis.call('HSET', KEYS[1], ARGV[1], 'gone') else redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 1
 `)
@@ -63,13 +78,15 @@ return 1
 /* KEYS  {runners}:queued   ARGV  1 most   result thread, score, … of those not looked at for longest */
 const QUEUES = new Script("return redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')")
 
-export const RUNNER_SCRIPTS = [JOIN, BEAT, BURY, LEAVE, LOOKED, QUEUES]
+export const RUNNER_SCRIPTS = [JOIN, BEAT, NODES, BURY, LEAVE, LOOKED, QUEUES]
 
 /** How much of the indexes one call takes. */
 const LOOK_THREADS = 100
 const LOOK_QUEUES = 20
 /** Without an answer for so many stalls the connection is given up. */
 const STALLS = 5
+/** How long others know of a process that does not say any more that it is there. */
+const PRESENCE_MS = 60_000
 
 interface Observed { readonly counter: string, readonly since: number }
 
@@ -128,12 +145,27 @@ export class RedisRunners {
   async stop (): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#timer)
-    if (!this.#client.isAvailable || this.#joined.size === 0) return
-    const { runners } = this.#keys
-    if ([...this.#runs.threadIds].length === 0) {
-      await this.#client.run(BEAT, [runners, this.#keys.runnerThreads(this.#node)], [this.#node, ...this.#joined]).catch(() => {})
+    if (!this.#client.isAvailable) return
+    const hasRuns = [...this.#runs.threadIds].length > 0
+    if (this.#joined.size > 0 && !hasRuns) await this.#client.run(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...this.#joined]).catch(() => {})
+    await this.#client.run(LEAVE, this.#beatKeys(), [this.#node]).catch(() => {})
+  }
+
+  /** Others know of this process from now on, before the store is available. */
+  async announce (): Promise<void> {
+    await this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS])
+  }
+
+  /** Every process that has said within the last minute that it is there. */
+  async nodes (): Promise<readonly Presence[]> {
+    const [now, ...found] = await this.#client.run(NODES, [this.#keys.nodes], []) as string[]
+    const nodes: Presence[] = [{ node: this.#node, seenMs: 0 }]
+    for (let i = 0; i < found.length; i += 2) {
+      const seenMs = Math.max(0, Number(now) - Number(found[i + 1]))
+      // The last one to go leaves nobody behind who would sweep.
+      if (found[i] !== this.#node && seenMs < PRESENCE_MS) nodes.push({ node: found[i]!, seenMs })
     }
-    await this.#client.run(LEAVE, [runners, this.#keys.runnerThreads(this.#node)], [this.#node]).catch(() => {})
+    return nodes
   }
 
   /**
@@ -179,6 +211,10 @@ export class RedisRunners {
     return [this.#keys.runners, this.#keys.runnerThreads(this.#node), this.#keys.queued]
   }
 
+  #beatKeys (): string[] {
+    return [this.#keys.runners, this.#keys.runnerThreads(this.#node), this.#keys.nodes]
+  }
+
   #tick (): void {
     const now = performance.now()
     if (this.#isBeating) {
@@ -206,7 +242,7 @@ export class RedisRunners {
     for (const threadId of left) this.#joined.delete(threadId)
     let reply: string[]
     try {
-      reply = await this.#client.evaluate(BEAT, [this.#keys.runners, this.#keys.runnerThreads(this.#node)], [this.#node, ...left]) as string[]
+      reply = await this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...left]) as string[]
     } catch (error) {
       for (const threadId of left) this.#joined.add(threadId)
       throw error

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { newNodeName } from './node-name.js'
 import { RedisClient } from './redis-client.js'
 import { RedisControl } from './redis-control.js'
 import { RedisKeys } from './redis-keys.js'
@@ -11,7 +11,7 @@ import { RedisThreads, THREAD_SCRIPTS, type HeldThread } from './redis-threads.j
 import { RedisWatch } from './redis-watch.js'
 import {
   PAGE_EVENTS, defaultRetention,
-  type Appended, type AppendOptions, type Availability, type Page, type Question, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
+  type Appended, type AppendOptions, type Availability, type Page, type Presence, type Question, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from './store.js'
 
 const SWEEP_EVERY_MS = 10_000
@@ -20,7 +20,7 @@ const RESTORE_BATCH = 100
 /** Many nodes over one Redis: one server, one with Sentinel, or a Cluster; 6.2 or newer, or Valkey. */
 export class RedisStore implements Store {
   readonly name = 'redis'
-  readonly node = randomUUID()
+  readonly node = newNodeName()
   readonly #leaseMs: number
   readonly #keys: RedisKeys
   readonly #client: RedisClient
@@ -176,6 +176,11 @@ export class RedisStore implements Store {
     return this.#control.ask(question, options)
   }
 
+  async nodes (): Promise<readonly Presence[]> {
+    this.#assertOpen()
+    return this.#runners.nodes()
+  }
+
   onQuestion (handler: (question: Question) => Promise<unknown>): void {
     this.#control.handler = handler
   }
@@ -229,6 +234,7 @@ export class RedisStore implements Store {
   /** Before anything is let through on a new connection. */
   async #connected (isOtherServer: boolean): Promise<void> {
     this.#runners.forgetObservations()
+    await this.#runners.announce()
     if (!isOtherServer) return
     // It may have come back empty: what is held here is put back where it is missing.
     const threadIds = [...new Set([...this.#watch.threadIds, ...this.#runs.threadIds])]

@@ -191,10 +191,17 @@ export interface Availability {
   readonly reason: string
 }
 
+/** A process that shares the data. */
+export interface Presence {
+  readonly node: string
+  /** How long ago it last said that it is there. */
+  readonly seenMs: number
+}
+
 export interface Store {
   /** 'memory', 'lmdb' or 'redis'. */
   readonly name: string
-  /** Names this process among all that share the data. */
+  /** Names this process among all that share the data: host, process id and something of its own. */
   readonly node: string
   /** While not available every call rejects with FAE_ERR_STORE_UNAVAILABLE, or waits in order, bounded. */
   readonly availability: Availability
@@ -205,6 +212,8 @@ export interface Store {
    * deadline. Never rejects: silence is no answer.
    */
   ask (question: Question, options: { timeoutMs: number, answers: 'first' | 'all' }): Promise<readonly unknown[]>
+  /** Every process that shares the data and was there within the last minute; closed ones are not. @throws FAE_ERR_STORE_UNAVAILABLE */
+  nodes (): Promise<readonly Presence[]>
   /** Answers for this process; undefined is silence. One handler. */
   onQuestion (handler: (question: Question) => Promise<unknown>): void
   open (): Promise<void>

@@ -30,15 +30,17 @@ t.test('D4: a function decides for each request', async (t) => {
 
 t.test('D4: what an operator needs to see, without naming a user', async (t) => {
   const endless = defineAgent({ name: 'endless', description: '', run: () => new Promise(() => {}) })
-  const { url } = await startApp(t, { debug: true, agents: [triage, endless] })
+  const { url, app } = await startApp(t, { debug: true, agents: [triage, endless] })
+  const { node } = app.threads.store
+  const asked = { complete: true, nodes: [{ node, answered: true }] }
   const see = async (path: string) => {
     const response = await fetch(url + path)
     t.equal(response.status, 200)
     return response.json() as Promise<any>
   }
-  t.same(await see(PATHS[0]!), { count: 0, connections: [] })
-  t.same(await see(PATHS[1]!), { count: 0, threads: [] })
-  t.same(await see(PATHS[2]!), { count: 0, users: {} })
+  t.same(await see(PATHS[0]!), { count: 0, ...asked, connections: [] })
+  t.same(await see(PATHS[1]!), { count: 0, ...asked, threads: [] })
+  t.same(await see(PATHS[2]!), { count: 0, ...asked, users: {} })
 
   await post(url, '/threads', 'u', { threadId: 't1' })
   await post(url, '/threads', '__proto__', { threadId: 't2' })
@@ -56,6 +58,7 @@ t.test('D4: what an operator needs to see, without naming a user', async (t) => 
   t.equal(count, 2)
   t.match(connections.find((connection: any) => connection.connectionId === connectionId), {
     connectionId,
+    node,
     userId: 'u',
     ageMs: Number,
     lastHeardMs: Number,
@@ -65,10 +68,10 @@ t.test('D4: what an operator needs to see, without naming a user', async (t) => 
     threads: [{ threadId: 't1', state: 'live', cursor: tab.events()[8]!.id, acked: 3, behind: 0, unacknowledged: 6 }]
   })
   const threads = await see(PATHS[1]!)
-  t.match(threads, { count: 1, threads: [{ threadId: 't1', userId: 'u', head: 9, connections: [connectionId], runs: [{ runId, agent: 'endless', state: 'running', ageMs: Number }] }] })
+  t.match(threads, { count: 1, threads: [{ threadId: 't1', userId: 'u', head: 9, connections: [connectionId], runs: [{ runId, agent: 'endless', state: 'running', ageMs: Number, node }] }] })
   const mappings = await see(PATHS[2]!)
   t.equal(mappings.count, 2)
-  t.same(mappings.users.u, { connections: { [connectionId]: ['t1'] }, runs: { [runId]: 't1' } })
+  t.same(mappings.users.u, { connections: { [connectionId]: ['t1'] }, runs: { [runId]: 't1' }, nodes: { [connectionId]: node, [runId]: node } })
   t.ok(Object.hasOwn(mappings.users, '__proto__'))
   const registry = await see(PATHS[3]!)
   t.same(registry.agents.map(({ name }: { name: string }) => name), ['triage', 'endless'])

@@ -58,6 +58,10 @@ export class NodeProcess {
     await gone
   }
 
+  /** SIGSTOP: connected, but does nothing. */
+  pause (): void { process.kill(this.pid, 'SIGSTOP') }
+  resume (): void { process.kill(this.pid, 'SIGCONT') }
+
   /** Whether a connection of the thread's user has processed everything up to the cursor, asked at this node. */
   confirmed (threadId: string, cursor: string, timeoutMs: number): Promise<unknown> {
     return this.#call('confirmed', threadId, cursor, timeoutMs)

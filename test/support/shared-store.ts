@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { FAE_ERR_RUN_STALE, FAE_ERR_STORE_UNAVAILABLE } from '../../errors.js'
 import {
   MemoryStore,
-  type Appended, type AppendOptions, type Availability, type Page, type Question, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
+  type Appended, type AppendOptions, type Availability, type Page, type Presence, type Question, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from '../../plugins/store/index.js'
 
 /** One memory that several apps of this process share, each through a view of its own: nodes without a network between them. */
@@ -59,6 +59,10 @@ export class StoreView implements Store {
   async close (): Promise<void> {}
 
   onAvailability (_listener: (availability: Availability) => void): void {}
+
+  async nodes (): Promise<readonly Presence[]> {
+    return this.#shared.views.map(({ node }) => ({ node, seenMs: 0 }))
+  }
 
   onQuestion (handler: (question: Question) => Promise<unknown>): void {
     this.handler = handler

@@ -2,7 +2,7 @@ import t from 'tap'
 import { FAE_ERR_RUN_STALE, FAE_ERR_STORE_CLOSED } from '../../../errors.js'
 import { storeConformance, type ConformanceSetup } from '../../../plugins/store/conformance.js'
 import { MemoryStore } from '../../../plugins/store/memory-store.js'
-import type { Appended, AppendOptions, Question, Retention, RunRecord, Store, Watcher } from '../../../plugins/store/store.js'
+import type { Appended, AppendOptions, Presence, Question, Retention, RunRecord, Store, Watcher } from '../../../plugins/store/store.js'
 
 type Case = { name: string, fn: () => Promise<void> }
 
@@ -53,6 +53,10 @@ class RoomNode implements Store {
   async ask (question: Question): Promise<readonly unknown[]> {
     const others = [...this.#room.nodes].filter((node) => node !== this)
     return (await Promise.all(others.map((node) => node.#answer?.(question)))).filter((answer) => answer !== undefined)
+  }
+
+  async nodes (): Promise<readonly Presence[]> {
+    return [...this.#room.nodes].filter(({ isClosed }) => !isClosed).map(({ node }) => ({ node, seenMs: 0 }))
   }
 
   onQuestion (handler: (question: Question) => Promise<unknown>): void { this.#answer = handler }
