@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { FAE_ERR_BAD_REQUEST, FAE_ERR_CURSOR_GONE, FAE_ERR_CURSOR_INVALID, FAE_ERR_THREAD_NOT_FOUND } from '../errors.js'
@@ -21,7 +20,7 @@ export interface EventRoutesOptions {
   commentMs: number
 }
 
-/** How long a peer may take for the rest of a stream that has ended. */
+/** How long a peer may take for the rest of what has ended. */
 const END_GRACE_MS = 2_000
 const PROGRESS_EVERY_MS = 1_000
 /** Stream-Cursor counts intervals of this length: caches may serve many pollers one answer within one. */
@@ -34,11 +33,17 @@ interface Asked { page: Page, position: Position }
 
 export const eventRoutes: FastifyPluginAsyncTypebox<EventRoutesOptions> = async (app, { longPollMs, commentMs }) => {
   const { hub } = app.notifier
-  const closing = new AbortController()
-  setMaxListeners(0, closing.signal)
+  let isClosing = false
+  /** Answers to live reads that are under way. */
+  const open = new Set<FastifyReply['raw']>()
+  // After the runs have ended: every reader gets their last events. Left to itself, the server would cut off at once what a
+  // peer has not taken yet, or wait for one that never takes it.
   app.addHook('preClose', async () => {
-    closing.abort()
-    for (const reader of hub.streams.keys()) reader.cancel()
+    isClosing = true
+    for (const reader of hub.streams.keys()) reader.finish()
+    const cut = setTimeout(() => { for (const raw of open) raw.destroy() }, END_GRACE_MS)
+    while (open.size > 0) await Promise.all([...open].map((raw) => new Promise((resolve) => { raw.once('close', resolve) })))
+    clearTimeout(cut)
   })
 
   app.addHook('onRequest', async (_request, reply) => {
@@ -68,6 +73,8 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRoutesOptions> = async 
       // An EventSource that reconnects gives up for ever on a 410: its lost place is told inside the stream, so any position will do.
       const position = lastEventId === undefined ? await startOf(store, threadId, offset!) : parseCursor(lastEventId) ?? { epoch: '', seq: 0 }
       const reader = hub.join(user, threadId, position, asOf)
+      if (isClosing) reader.finish()
+      watchClose(reply.raw, reader)
       try {
         return live === 'sse'
           ? await stream(request, reply, reader, nextInterval(cursor), lastEventId !== undefined)
@@ -78,26 +85,32 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRoutesOptions> = async 
     }
   })
 
-  async function longPoll (request: FastifyRequest, reply: FastifyReply, reader: LogReader, interval: string): Promise<FastifyReply> {
-    const onClose = (): void => { reader.cancel() }
-    reply.raw.once('close', onClose)
-    if (reply.raw.destroyed || closing.signal.aborted) reader.cancel()
-    try {
-      const waitMs = untilExpiry(request, longPollMs)
-      let step = await reader.next(waitMs)
-      // The first answers at once: with nothing new, this is the wait.
-      if (step.type === 'events' && step.entries.length === 0) step = await reader.next(waitMs)
-      if (step.type === 'deleted') throw new FAE_ERR_THREAD_NOT_FOUND(reader.feed.threadId)
-      if (step.type === 'reset') throw new FAE_ERR_CURSOR_GONE()
-      const isUpToDate = step.type === 'timeout' || step.upToDate
-      reply.headers({ 'stream-next-offset': step.cursor, 'stream-cursor': interval, ...(isUpToDate && { 'stream-up-to-date': 'true' }) })
-      // A connection that is kept would hold the close open.
-      if (closing.signal.aborted) reply.raw.shouldKeepAlive = false
-      if (step.type === 'timeout' || step.entries.length === 0) return reply.code(204).send()
-      return sendEvents(reply, step.entries)
-    } finally {
-      reply.raw.off('close', onClose)
+  /** Nobody waits for an answer that is closed. */
+  function watchClose (raw: FastifyReply['raw'], reader: LogReader): void {
+    if (raw.destroyed) {
+      reader.cancel()
+      return
     }
+    open.add(raw)
+    raw.once('close', () => {
+      open.delete(raw)
+      reader.cancel()
+    })
+  }
+
+  async function longPoll (request: FastifyRequest, reply: FastifyReply, reader: LogReader, interval: string): Promise<FastifyReply> {
+    const waitMs = untilExpiry(request, longPollMs)
+    let step = await reader.next(waitMs)
+    // The first answers at once: with nothing new, this is the wait.
+    if (step.type === 'events' && step.entries.length === 0) step = await reader.next(waitMs)
+    if (step.type === 'deleted') throw new FAE_ERR_THREAD_NOT_FOUND(reader.feed.threadId)
+    if (step.type === 'reset') throw new FAE_ERR_CURSOR_GONE()
+    const isUpToDate = step.type === 'timeout' || step.upToDate
+    reply.headers({ 'stream-next-offset': step.cursor, 'stream-cursor': interval, ...(isUpToDate && { 'stream-up-to-date': 'true' }) })
+    // A connection that is kept would hold the close open.
+    if (isClosing) reply.raw.shouldKeepAlive = false
+    if (step.type === 'timeout' || step.entries.length === 0) return reply.code(204).send()
+    return sendEvents(reply, step.entries)
   }
 
   /** @param tellsReset whether a lost place is told; else the stream ends, and whoever comes back for it gets a 410 */
@@ -105,18 +118,18 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRoutesOptions> = async 
     const { raw } = reply
     const { socket } = raw
     const comment = setInterval(() => { if (!raw.writableNeedDrain) raw.write(':\n\n') }, commentMs).unref()
-    raw.once('close', () => { reader.cancel() })
     reply.hijack()
     // Kept for another request, its connection would hold app.close() open.
     raw.shouldKeepAlive = false
     raw.writeHead(200, { ...definedHeaders(reply), 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-store', 'x-accel-buffering': 'no' })
     raw.flushHeaders()
     try {
-      while (!raw.destroyed && !closing.signal.aborted && !isExpired(userOf(request))) {
+      for (;;) {
         const step = await reader.next(untilExpiry(request, commentMs))
-        if (step.type === 'deleted' || (step.type === 'reset' && !tellsReset)) break
+        if (raw.destroyed || isExpired(userOf(request))) break
+        if (step.type === 'deleted' || (step.type === 'reset' && !tellsReset) || (step.type === 'timeout' && isClosing)) break
         const text = sseText(step, interval)
-        if (text !== '' && !raw.destroyed && !raw.write(text)) await drained(raw, hub.limits.stallTimeoutMs, closing.signal)
+        if (text !== '' && !raw.write(text)) await drained(raw, hub.limits.stallTimeoutMs)
       }
     } catch (error) {
       request.log.info({ err: error, threadId: reader.feed.threadId }, 'event stream ended')
@@ -196,7 +209,7 @@ function definedHeaders (reply: FastifyReply): Record<string, string | string[] 
 }
 
 /** Resolves when the peer has taken what was written. One that takes nothing for so long is cut off: it comes back and resumes. */
-async function drained (raw: FastifyReply['raw'], stallTimeoutMs: number, closing: AbortSignal): Promise<void> {
+async function drained (raw: FastifyReply['raw'], stallTimeoutMs: number): Promise<void> {
   let taken = takenBytes(raw.socket)
   let takenAt = Date.now()
   await new Promise<void>((resolve) => {
@@ -208,12 +221,10 @@ async function drained (raw: FastifyReply['raw'], stallTimeoutMs: number, closin
     const settle = (): void => {
       clearInterval(timer)
       for (const name of ['drain', 'close']) raw.off(name, settle)
-      closing.removeEventListener('abort', settle)
       resolve()
     }
     for (const name of ['drain', 'close']) raw.once(name, settle)
-    closing.addEventListener('abort', settle)
-    if (raw.destroyed || closing.aborted) settle()
+    if (raw.destroyed) settle()
   })
 }
 

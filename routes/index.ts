@@ -63,17 +63,18 @@ async function plugin (app: FastifyInstance, options: RoutesOptions): Promise<vo
     if (operations) await app.register(metricRoutes, { registry, ...(measuring.allow !== undefined && { allow: measuring.allow }) })
   }
   if (debug !== false) await app.register(debugRoutes, { debug, authenticate })
+  // In this order they close: no socket waits for a stream that takes nothing.
+  await app.register(async (scope) => {
+    await enableWebSocket(scope, app)
+    requireUser(scope, authenticate, userOfTicket)
+    await scope.register(wsRoutes, { origins, ...(refresh !== undefined && { refresh }) })
+  })
   await app.register(async (scope) => {
     requireUser(scope, authenticate)
     await scope.register(threadRoutes)
     await scope.register(eventRoutes, { longPollMs, commentMs: streamCommentMs })
     await scope.register(runRoutes)
     await scope.register(ticketRoutes)
-  })
-  await app.register(async (scope) => {
-    await enableWebSocket(scope, app)
-    requireUser(scope, authenticate, userOfTicket)
-    await scope.register(wsRoutes, { origins, ...(refresh !== undefined && { refresh }) })
   })
 }
 

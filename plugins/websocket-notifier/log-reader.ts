@@ -45,6 +45,12 @@ export class LogReader implements FeedReader {
     this.#wake?.()
   }
 
+  /** As if nobody waited any more, but what is stored by now is read before. */
+  finish (): void {
+    this.#isStale = true
+    this.cancel()
+  }
+
   /**
    * The events after the last step's; at the end of the log it waits for more. The first step always answers at once.
    * @param waitMs how long to wait

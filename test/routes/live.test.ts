@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import { defineAgent, type AgentEventsOptions, type Store } from '../../index.js'
 import type { AgentEvent } from '../../schemas/index.js'
 import { connect, get } from '../support/connect.js'
-import { logOf, until as untilDeadline, wrapStore } from '../support/delivery.js'
+import { logOf, ServerSockets, until as untilDeadline, wrapStore } from '../support/delivery.js'
 import { EventStream, PlainEventSource } from '../support/event-stream.js'
 import { startApp, type StartedApp } from '../support/start-app.js'
 import { TcpProxy } from '../support/tcp-proxy.js'
@@ -428,24 +428,60 @@ t.test('SSE: who takes nothing for stallTimeoutMs is cut off, who takes a little
 })
 
 t.test('SSE: app.close() ends streams, those that take nothing too', async (t) => {
-  const { app, port, sse } = await setup(t, 1, LARGE)
+  // Nothing but the close ends the stalled one.
+  const { app, port, sse } = await setup(t, 1, { ...LARGE, limits: { stallTimeoutMs: 3_600_000 } })
   const seen = watchBuffers(t, app)
   const proxy = await TcpProxy.start(t, port, { plain: true })
-  const agent = new Agent({ keepAlive: true })
-  t.teardown(() => { agent.destroy() })
-  const streams = Array.from({ length: 10 }, () => sse('offset=-1', { agent }))
   const stalled = sse('offset=-1', { base: proxy.url })
-  for (const stream of [...streams, stalled]) await stream.until(({ events }) => events.length === 1, 'the beginning')
+  await stalled.until(({ events }) => events.length === 1, 'the beginning')
   proxy.stall('toClient')
   await fill(app, 300)
-  for (const stream of streams) await stream.until(({ events }) => events.length === 301, 'all')
   await until(() => seen.now() > 0, 'the stalled one to be behind')
+  const agent = new Agent({ keepAlive: true })
+  t.teardown(() => { agent.destroy() })
+  const streams = Array.from({ length: 10 }, () => sse('offset=now', { agent }))
+  for (const stream of streams) await stream.until(({ controls }) => controls.length === 1, 'the beginning')
   let isClosed = false
   const closing = app.close().then(() => { isClosed = true })
   await until(() => isClosed, 'the close')
   await closing
   for (const stream of streams) await stream.ended()
   t.same([app.notifier.hub.streams.size, app.notifier.hub.feeds.size], [0, 0])
+  proxy.resume()
+  await stalled.ended()
+  t.ok(stalled.events.length < 301, 'it was cut off')
+})
+
+t.test('app.close(): who reads a run sees its end', async (t) => {
+  const endless = defineAgent({ name: 'endless', description: '', run: (_input, { signal }) => new Promise((_resolve, reject) => { signal.addEventListener('abort', () => { reject(signal.reason) }) }) })
+  const { app, poll, sse } = await setup(t, 0, { agents: [endless], closeGraceMs: 0 })
+  const stream = sse('offset=-1')
+  const run = app.agents.run(endless, { userId: 'u', threadId: 't1', input: { message: 'x' } }).catch(() => {})
+  await stream.until(({ events }) => events.length === 1, 'the beginning of the run')
+  const answer = poll(`offset=${stream.events[0]!.id}`)
+  await waiting(app, 2)
+  await Promise.all([app.close(), run])
+  await stream.ended()
+  t.same(stream.events.map(({ type }) => type), ['agent_started', 'agent_completed'])
+  t.same(await (await answer).json(), stream.events.slice(1))
+})
+
+t.test('SSE: what was sent before app.close() arrives, though it is taken late', async (t) => {
+  const { app, sse, say } = await setup(t, 1)
+  const sockets = new ServerSockets(app)
+  const seen = watchBuffers(t, app)
+  const stream = sse('offset=-1')
+  await stream.until(({ events }) => events.length === 1, 'the beginning')
+  const port = stream.request.socket!.localPort
+  sockets.hold(port)
+  await say('last')
+  await until(() => seen.now() > 0, 'the last event to wait')
+  const closing = app.close()
+  await until(() => app.notifier.hub.streams.size === 0, 'the end of the stream')
+  sockets.release(port)
+  await closing
+  await stream.ended()
+  t.same(seqs(stream.events), [1, 2])
 })
 
 t.test('SSE: a deleted thread, a lost right and the end of the authentication end it', async (t) => {
