@@ -3,7 +3,6 @@ import neostandard from 'neostandard'
 export default [
   ...neostandard({
     ts: true,
-    noJsx: true,
     ignores: ['**/dist/**', '.tap/**', '**/node_modules/**']
   }),
   // A schema and its type share one name; the compiler still reports real redeclarations.
