@@ -16,10 +16,8 @@ export class Child {
     this.#exited = new Promise((resolve) => { process.once('exit', () => { resolve() }) })
   }
 
-  static server (name: string, options: object): Child { return Child.#start('server-process', [name, JSON.stringify(options)]) }
-  static watchers (): Child { return Child.#start('watchers-process', []) }
-
-  static #start (file: string, args: readonly string[]): Child {
+  /** @param file of this folder, without its extension */
+  static start (file: string, ...args: readonly string[]): Child {
     return new Child([file, ...args].join(' '), fork(new URL(`${file}.ts`, import.meta.url), args, {
       execArgv: ['--import', 'tsx', '--expose-gc'],
       env: { ...process.env, NODE_ENV: 'production', TSX_TSCONFIG_PATH: fileURLToPath(new URL('tsconfig.json', import.meta.url)) }

@@ -19,22 +19,22 @@ export interface Results {
 function valuesOf ({ cells }: Result, row: string, side: string, figure: string): number[] {
   const cell = cells.find((cell) => cell.row === row && cell.side === side)
   if (cell === undefined) throw new Error(`'${side}' has no '${row}'`)
-  return cell.rounds.map((figures) => figures[figure]!)
+  return cell.rounds.flatMap((figures) => figures[figure] ?? [])
 }
 
 /** Medians with the lowest and the highest, and ours as a ratio of each peer: the median of the rounds' ratios. */
 export function figuresTable (result: Result): string {
   const [first, ...units] = Object.entries(result.units)
-  const header = ['', '', first![1], 'ours', ...units.map(([, unit]) => unit)]
+  const header = ['', '', first![1], 'ours / this', ...units.map(([, unit]) => unit)]
   const rows = result.cells.map(({ row, side }) => {
     const show = (figure: string): string => withSpread(valuesOf(result, row, side, figure))
-    return [row, side, show(first![0]), side === 'ours' ? '' : ratioToOurs(result, row, side, first![0]), ...units.map(([figure]) => show(figure))]
+    return [row, side, show(first![0]), ratioToOurs(result, row, side, first![0]), ...units.map(([figure]) => show(figure))]
   })
   return table([header, ...rows])
 }
 
 function ratioToOurs (result: Result, row: string, side: string, figure: string): string {
-  return `${round(ratio(result, { row, figure, of: 'ours', to: side }))} of it`
+  return side.startsWith('ours') || !result.cells.some((cell) => cell.row === row && cell.side === 'ours') ? '' : round(ratio(result, { row, figure, of: 'ours', to: side }))
 }
 
 function ratio (result: Result, { row, figure, of, to }: Pick<Bar, 'row' | 'figure' | 'of' | 'to'>): number {
@@ -63,6 +63,7 @@ export function barsTable (results: readonly Result[]): string {
 }
 
 function withSpread (values: readonly number[]): string {
+  if (values.length === 0) return ''
   return `${round(median(values))} (${round(Math.min(...values))} to ${round(Math.max(...values))})`
 }
 

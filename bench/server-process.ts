@@ -10,6 +10,7 @@ const server = await start(JSON.parse(options))
 
 export interface Flood { threads: number, perTurn: number, events: number }
 export interface Pace { threads: number, perSecond: number, events: number }
+export interface Memory { rss: number, used: number }
 export interface Burst { perTurn: number, pieces: number }
 
 /** So many events in each turn of the event loop, all of one thread; the next turn is the next thread's. */
@@ -58,11 +59,12 @@ answer({
     return (user + system) / 1_000
   },
   /** Bytes, after everything that can be freed is freed. */
-  async memory () {
+  async memory (): Promise<Memory> {
     for (let i = 0; i < 5; i++) {
       globalThis.gc!()
       await setTimeout(50)
     }
-    return process.memoryUsage.rss()
+    const { rss, heapUsed, external } = process.memoryUsage()
+    return { rss, used: heapUsed + external }
   }
 })

@@ -14,6 +14,7 @@ export type Reading = 'count' | 'text' | 'latency' | 'order'
 export interface Connect { url: string, dialect: Dialect, threads: number, perThread: number, reading: Reading }
 
 let watchers: Watcher[] = []
+let read: Reading = 'count'
 let received = 0
 let latencies: number[] = []
 let waiting: { count: number, resolve (count: number): void } | undefined
@@ -41,13 +42,14 @@ const READ: Record<Reading, (watcher: Watcher, data: Buffer) => void> = {
 
 answer({
   async connect ({ url, dialect, threads, perThread, reading }: Connect) {
-    const read = READ[reading]
+    read = reading
     watchers = Array.from({ length: threads * perThread }, (_, i) => {
-      const watcher: Watcher = new Watcher(url, dialect, i % threads, `127.0.0.${1 + Math.floor(i / PER_ADDRESS)}`, (data) => { read(watcher, data) })
+      const watcher: Watcher = new Watcher(url, dialect, i % threads, `127.0.0.${1 + Math.floor(i / PER_ADDRESS)}`, (data) => { READ[read](watcher, data) })
       return watcher
     })
     for (let i = 0; i < watchers.length; i += AT_ONCE) await Promise.all(watchers.slice(i, i + AT_ONCE).map((watcher) => watcher.connect()))
   },
+  read ({ reading }: { reading: Reading }) { read = reading },
   /** Resolves when so much has arrived since the start. @returns how much that is */
   until: ({ count }: { count: number }) => received >= count ? received : new Promise<number>((resolve) => { waiting = { count, resolve } }),
   received: () => received,

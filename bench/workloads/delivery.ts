@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Child } from '../child.js'
-import type { Burst, Flood } from '../server-process.js'
+import type { Burst, Flood, Pace } from '../server-process.js'
 import type { Connect, Reading } from '../watchers-process.js'
 
 /** A server of the bench: its file in bench/servers, with its options. */
@@ -16,15 +16,15 @@ export const LIMIT: Side = { name: 'ws-limit', server: 'ws-limit' }
 export const SOCKET_IO: Side = { name: 'socket.io', server: 'socket-io' }
 
 /** A server with its watchers, each in a process of its own; all ended afterwards. */
-export async function withServer<Result> ({ server, options = {}, isOnDisk = false }: Side, shape: { threads: number, perThread: number, reading?: Reading, idleThreads?: number }, use: (server: Child, watchers: Child) => Promise<Result>): Promise<Result> {
-  const { threads, perThread, reading = 'count', idleThreads = 0 } = shape
+export async function withServer<Result> ({ server, options = {}, isOnDisk = false }: Side, shape: { threads: number, perThread: number, speakers?: number, reading?: Reading, idleThreads?: number }, use: (server: Child, watchers: Child) => Promise<Result>): Promise<Result> {
+  const { threads, perThread, speakers = threads, reading = 'count', idleThreads = 0 } = shape
   const folder = isOnDisk ? await newFolder() : undefined
-  const serverProcess = Child.server(server, { ...options, ...(folder !== undefined && { store: { lmdb: folder } }) })
-  const watchers = Child.watchers()
+  const serverProcess = startServer({ server, options: { ...options, ...(folder !== undefined && { store: { lmdb: folder } }) } })
+  const watchers = Child.start('watchers-process')
   try {
     await serverProcess.ask('addThreads', { count: threads })
     if (idleThreads > 0) await serverProcess.ask('addIdleThreads', { count: idleThreads })
-    await serverProcess.ask('addSpeakers', { count: threads })
+    await serverProcess.ask('addSpeakers', { count: speakers })
     const connect: Connect = { url: await serverProcess.ask('url'), dialect: dialectOf(server), threads, perThread, reading }
     await watchers.ask('connect', connect)
     return await use(serverProcess, watchers)
@@ -34,13 +34,15 @@ export async function withServer<Result> ({ server, options = {}, isOnDisk = fal
   }
 }
 
+export function startServer ({ server, options = {} }: Pick<Side, 'server' | 'options'>): Child { return Child.start('server-process', server, JSON.stringify(options)) }
+
 /** BENCH_FOLDER where temporary files are in memory. */
 export function newFolder (): Promise<string> { return mkdtemp(join(process.env['BENCH_FOLDER'] ?? tmpdir(), 'fae-bench-')) }
 
 export function dialectOf (server: string): Connect['dialect'] { return server === 'socket-io' ? 'socket-io' : 'ours' }
 
 /** Milliseconds of CPU and of time that a command and the delivery of all it says take. */
-export async function timed (server: Child, watchers: Child, command: 'flood' | 'burst', input: Flood | Burst, units: (answer: number) => number): Promise<{ cpuMs: number, wallMs: number }> {
+export async function timed (server: Child, watchers: Child, command: 'flood' | 'burst' | 'pace', input: Flood | Burst | Pace, units: (answer: number) => number): Promise<{ cpuMs: number, wallMs: number }> {
   const before = await watchers.ask<number>('received')
   const cpuBefore = await server.ask<number>('cpu')
   const startedAt = performance.now()
