@@ -2,74 +2,18 @@ import { readFile } from 'node:fs/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Locator, Page } from 'playwright-core'
 import type { Test } from 'tap'
-import { defineAgent, defineTool, Type, type AgentEvent, type AgentEventsOptions } from '../../index.js'
+import type { AgentEvent, AgentEventsOptions } from '../../index.js'
 import { inspector } from '../../inspector/index.js'
 import { get } from '../support/connect.js'
+import { Gates, guideBehind } from '../support/guide.js'
 import { startApp, type StartedApp } from '../support/start-app.js'
-
-/** Doors that a test opens, and that an agent waits at. */
-export class Gates {
-  readonly #doors = new Map<string, { readonly opened: Promise<void>, readonly open: () => void }>()
-
-  open (name: string): void { this.#door(name).open() }
-
-  async pass (name: string, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    const aborted = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => { reject(signal.reason) }, { once: true })
-    })
-    await Promise.race([this.#door(name).opened, aborted])
-  }
-
-  #door (name: string): { readonly opened: Promise<void>, readonly open: () => void } {
-    let door = this.#doors.get(name)
-    if (door === undefined) {
-      let open = () => {}
-      const opened = new Promise<void>((resolve) => { open = resolve })
-      this.#doors.set(name, door = { opened, open })
-    }
-    return door
-  }
-}
-
-/** Thinks, waits at `tool` in its tool, and streams its answer in three pieces with the doors `first` and `second` between them. */
-export function guideBehind (gates: Gates) {
-  const lookUp = defineTool({
-    name: 'look_up',
-    description: 'Looks a question up',
-    inputSchema: Type.Object({ question: Type.String() }),
-    async execute ({ question }, { signal }) {
-      await gates.pass('tool', signal)
-      return { page: question.length }
-    }
-  })
-  return defineAgent({
-    name: 'guide',
-    description: 'Knows the way',
-    tools: [lookUp],
-    async run ({ message }, ctx) {
-      await ctx.think('Reading the map')
-      const { page } = await ctx.tools.look_up({ question: message })
-      await ctx.say(pieces(page, ctx.signal))
-      return { page }
-    }
-  })
-
-  async function * pieces (page: number, signal: AbortSignal): AsyncGenerator<string> {
-    yield 'It is on **page '
-    await gates.pass('first', signal)
-    yield `${page}**`
-    await gates.pass('second', signal)
-    yield ', at the end.'
-  }
-}
 
 export interface Inspected extends StartedApp { readonly gates: Gates }
 
 /** An app with the inspector at /inspector and its routes at /. */
 export async function startInspected (t: Test, options: Partial<AgentEventsOptions> = {}, prepare?: (app: FastifyInstance) => unknown): Promise<Inspected> {
   const gates = new Gates()
-  const started = await startApp(t, { agents: [guideBehind(gates)], debug: true, coalesceMs: 0, ...options }, {}, prepare ?? (async (app) => {
+  const started = await startApp(t, { agents: [guideBehind(gates)], debug: true, coalesceMs: 0, closeGraceMs: 100, ...options }, {}, prepare ?? (async (app) => {
     await app.register(inspector, { prefix: '/inspector', base: '/', identify: 'userId', suggestions: ['Where is the station?'] })
   }))
   return { ...started, gates }
@@ -134,7 +78,7 @@ export async function fact (page: Page, name: 'received' | 'caught' | 'missing' 
   return Number(await page.locator(`#fact-${name}`).textContent())
 }
 
-export async function until (holds: () => unknown, what: string, timeoutMs = 10_000): Promise<void> {
+export async function until (holds: () => unknown, what: string, timeoutMs = 30_000): Promise<void> {
   const deadline = Date.now() + timeoutMs
   while (!await holds()) {
     if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`)

@@ -82,10 +82,9 @@ test('everything can be done with the keyboard, and one sees where one is', asyn
   t.ok(await page.getByRole('radio', { name: 'Full speed' }).isChecked())
   await tabTo('drop')
   await page.keyboard.press('Space')
-  await badge(page, 'offline').catch(() => {})
-  await badge(page, 'live')
   gates.open('tool')
   gates.open('first')
+  await page.locator('#log .seam').waitFor()
   await row(page, 'text', 'streaming').waitFor()
 
   await page.locator('#skip').focus()

@@ -33,6 +33,26 @@ test('offline during a run: the run goes on, and the page catches up with nothin
   await until(async () => (await page.getByRole('status').textContent())?.includes(`${log.length - before} events caught up, 0 missing`), 'the return to be announced')
 })
 
+test('the browser itself is offline during a run', async (t) => {
+  const { url, gates } = await startInspected(t, { heartbeat: { intervalMs: 1_000, timeoutMs: 20_000 } })
+  const browser = await openBrowser(t, {}, /ERR_INTERNET_DISCONNECTED|WebSocket/)
+  const page = browser.pages()[0]!
+  await open(page, url)
+  await say(page, 'Where is the station?')
+  await row(page, 'tool', 'running').waitFor()
+  await browser.setOffline(true)
+  await badge(page, 'offline')
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const threadId = threadIdOf(page)
+  await until(async () => (await serverLog(url, threadId)).at(-1)?.type === 'agent_completed', 'the run to end without the page')
+  t.equal(await row(page, 'tool', 'running').count(), 1, 'the page does not know yet')
+  await browser.setOffline(false)
+  await untilRun(page, 'success')
+  t.same(await savedLog(page), await serverLog(url, threadId))
+  t.equal(await fact(page, 'missing'), 0)
+  t.equal(await fact(page, 'doubled'), 0)
+})
+
 test('a dropped connection comes back by itself, in the middle of an answer', async (t) => {
   const { url, gates } = await startInspected(t)
   const page = (await openBrowser(t)).pages()[0]!
