@@ -27,7 +27,8 @@ export async function startWriteAdapter (t: { teardown (fn: () => unknown): void
     limits: { connectionsPerUser: 1_000 },
     authenticate: () => ({ userId: USER })
   })
-  const adapter = Fastify({ bodyLimit: 4 * 1024 * 1024, routerOptions: { maxParamLength: 1_000 } })
+  // Above all that the suite writes: who is refused before the whole body is read may find the connection gone, and no answer.
+  const adapter = Fastify({ bodyLimit: 16 * 1024 * 1024, routerOptions: { maxParamLength: 1_000 } })
   t.teardown(() => adapter.close())
   adapter.removeAllContentTypeParsers()
   adapter.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => { done(null, body) })
