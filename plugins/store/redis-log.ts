@@ -4,7 +4,7 @@ import {
 import { formatCursor } from '../../schemas/index.js'
 import { Script, type RedisClient } from './redis-client.js'
 import { OPEN, RUNS, TRIM } from './redis-lua.js'
-import { readRun, type RunReply } from './redis-run.js'
+import { readRun, splitInfo, type RunReply } from './redis-run.js'
 import type { RedisThreads } from './redis-threads.js'
 import {
   MAX_WAITING_RUNS, PAGE_BYTES, PAGE_EVENTS,
@@ -21,7 +21,7 @@ const TRIM_EVENTS = 32
  *        5 maxEvents   6 maxBytes   7 maxAgeMs   8 positionMs   9 most events to drop
  *        10 'k' and the idempotency key, or ''   11 this node   12 '-', 'start' or 'step'   13 run
  *        start: 14 '1' if the bodies hold its agent_started   15 now, enqueue, reject   16 '1' if over the user's limit
- *               17 r (root) or c (child)   18 nonce of this call   19 most waiting runs   20 info   21 unused
+ *               17 r (root) or c (child)   18 nonce of this call   19 most waiting runs   20 info   21 its input or ''
  *        step:  14 fence   15 n   16 '1' if starts   17 '1' if it takes over   18 status if it ends, or ''
  *               19 opens, [[id, item]] or ''   20 closes, [id] or ''   21 '1' to be told of the run
  *        22 … bodies
@@ -117,11 +117,14 @@ if op == 'start' then
   r = {id = id, state = state, fence = 1, n = 1, first = ARGV[14] == '1' and first or 0, last = last, call_first = first, epoch = thread.epoch, node = me, nonce = ARGV[18], root = ARGV[17], created = first}
   put_run(r)
   call('HSET', runs, 'i:' .. id, ARGV[20])
+  if ARGV[21] ~= '' then call('HSET', runs, 'p:' .. id, ARGV[21]) end
   call('ZADD', live, first, r.root .. id)
 elseif op == 'step' then
   r.fence, r.n, r.last, r.call_first, r.epoch, r.node = tonumber(ARGV[14]), tonumber(ARGV[15]), last, first, thread.epoch, me
   if r.state == 'queued' then r.state = 'running' end
   if ARGV[16] == '1' then r.first = first end
+  -- Only who begins the run needs its input; from then on its agent_started has it.
+  if ARGV[16] == '1' or ARGV[18] ~= '' then call('HDEL', runs, 'p:' .. id) end
   if ARGV[18] ~= '' then
     r.state = ARGV[18]
     call('HDEL', runs, 'o:' .. id)
@@ -236,7 +239,8 @@ export class RedisLog {
     ]
     if (start !== undefined) {
       const root = start.info.parentRunId === undefined ? 'r' : 'c'
-      args.push('start', start.runId, flag(start.started), start.mode, flag(isOverLimit), root, ++this.#nonce, MAX_WAITING_RUNS, JSON.stringify(start.info), '')
+      const { info, input } = splitInfo(start.info)
+      args.push('start', start.runId, flag(start.started), start.mode, flag(isOverLimit), root, ++this.#nonce, MAX_WAITING_RUNS, info, input)
     } else if (step !== undefined) {
       args.push('step', step.runId, step.fence, step.n, flag(step.starts), flag(step.takesOver), step.ends ?? '', list(step.opens?.map((pair) => pair.map(wellFormed))), list(step.closes?.map(wellFormed)), flag(!isKnown))
     } else {

@@ -93,10 +93,10 @@ local function put_run (r)
   call('HSET', runs, 's:' .. r.id, table.concat({r.state, r.fence, r.n, r.first, r.last, r.call_first, r.epoch, r.node, r.nonce, r.root, r.created}, ' '))
 end
 
--- {id, state, fence, n, firstSeq, lastSeq, callFirst, epoch, root, created, info, open}
+-- {id, state, fence, n, firstSeq, lastSeq, callFirst, epoch, root, created, info, open, input}
 local function describe (r)
-  local text = call('HMGET', runs, 'i:' .. r.id, 'o:' .. r.id)
-  return {r.id, r.state, tostring(r.fence), tostring(r.n), r.first, tostring(r.last), r.call_first, r.epoch, r.root, r.created, text[1] or '', text[2] or ''}
+  local text = call('HMGET', runs, 'i:' .. r.id, 'o:' .. r.id, 'p:' .. r.id)
+  return {r.id, r.state, tostring(r.fence), tostring(r.n), r.first, tostring(r.last), r.call_first, r.epoch, r.root, r.created, text[1] or '', text[2] or '', text[3] or ''}
 end
 
 -- Live root runs, oldest first.
@@ -125,7 +125,7 @@ local function hand_out (node)
 end
 
 local function forget_run (id)
-  call('HDEL', runs, 's:' .. id, 'i:' .. id, 'o:' .. id, 'x:' .. id)
+  call('HDEL', runs, 's:' .. id, 'i:' .. id, 'o:' .. id, 'p:' .. id, 'x:' .. id)
 end
 `
 

@@ -4,7 +4,7 @@ import { newEpoch } from '../../schemas/index.js'
 import { Script, type RedisClient } from './redis-client.js'
 import type { RedisKeys } from './redis-keys.js'
 import { OPEN, RUNS } from './redis-lua.js'
-import type { HeldRun } from './redis-run.js'
+import { splitInfo, type HeldRun } from './redis-run.js'
 import type { Retention, RunInfo, ThreadRecord, ThreadState } from './store.js'
 
 /*
@@ -66,7 +66,7 @@ return {'deleted', thread.record, found}
  * there stays as it is.
  * KEYS   meta, log, keys, runs, live, ended
  * ARGV   1 run_id   2 candidate epoch   3 record   4 user   5 positionMs
- *        6 … of each run: id, state, info, open items or '', member of live, its place there
+ *        6 … of each run: id, state, info, open items or '', member of live, its place there, input or ''
  * result {'restored', 1 if the thread was gone} {'missing', user of the tombstone}
  */
 const RESTORE = new Script(`${OPEN}
@@ -76,10 +76,11 @@ if not known[1] then
   call('DEL', log, keys, runs, live, ended, meta)
   call('HSET', meta, 'record', ARGV[3], 'userId', ARGV[4], 'server', server_id(), 'epoch', ARGV[2], 'epochs', ARGV[2] .. ':1', 'seq', 0, 'first', 1, 'bytes', 0, 'at', 0, 'ttl', 0)
 end
-for i = 6, #ARGV, 6 do
+for i = 6, #ARGV, 7 do
   if call('HSETNX', runs, 's:' .. ARGV[i], ARGV[i + 1]) == 1 then
     call('HSET', runs, 'i:' .. ARGV[i], ARGV[i + 2])
     if ARGV[i + 3] ~= '' then call('HSET', runs, 'o:' .. ARGV[i], ARGV[i + 3]) end
+    if ARGV[i + 6] ~= '' then call('HSET', runs, 'p:' .. ARGV[i], ARGV[i + 6]) end
     call('ZADD', live, ARGV[i + 5], ARGV[i + 4])
   end
 end
@@ -228,8 +229,9 @@ export class RedisThreads {
     for (const run of runs) {
       const root = run.info.parentRunId === undefined ? 'r' : 'c'
       const words = [run.state, run.fence, run.n, run.firstSeq, run.lastSeq, run.callFirst, run.epoch === '' ? '-' : run.epoch, this.#node, 0, root, run.callFirst]
+      const { info, input } = splitInfo(run.info)
       const open = Object.keys(run.open).length === 0 ? '' : JSON.stringify(run.open)
-      args.push(run.runId, words.join(' '), JSON.stringify(run.info), open, root + run.runId, run.callFirst)
+      args.push(run.runId, words.join(' '), info, open, root + run.runId, run.callFirst, input)
     }
     const [kind, isNew] = await this.#client.evaluate(RESTORE, keys.all, args) as [string, number]
     if (kind === 'missing') return false

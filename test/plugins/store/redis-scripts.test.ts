@@ -42,7 +42,7 @@ t.test('C2: the registry of threads is the hash thread_registry, and threads tha
   t.strictSame(await hgetall(), { t1: thread('t1', 'u1', { agent: 'triage' }), t2: thread('t2', 'u2'), t3: thread('t3', 'u2') })
   await store.deleteThread('t2')
   t.strictSame(Object.keys(await hgetall()).sort(), ['t1', 't3'])
-  await server.command('DEL', 'agent_events:thread:{t3}')
+  await server.command('PEXPIRE', 'agent_events:thread:{t3}', 1)
   await until('the entry to be swept', async () => (await hgetall())['t3'] === undefined, 45_000)
   t.strictSame(await store.listThreads('u2', { limit: 10 }), [])
   t.equal(await server.command('EXISTS', 'agent_events:user_threads:u2'), 0)
@@ -149,6 +149,33 @@ t.test('what expires does so together, and live runs keep their thread', async (
   t.equal((await store.getRun('r1'))?.state, 'running')
   t.equal((await store.append('t1', [body()], { key: 'k' })).first.seq, 4)
   t.equal((await store.append('t1', [body()], { run: step('r1', 2) })).first.seq, 5)
+})
+
+t.test('the input of a run is kept until it begins, also through an emptied Redis, and no longer', async (t) => {
+  const server = await RedisServer.start(t)
+  const store = await openRedis(t, server.url)
+  const other = await openRedis(t, server.url)
+  const kept = async (): Promise<string> => JSON.stringify(toObject(await server.command('HGETALL', 'agent_events:runs:{t1}')))
+  await store.putThread(thread('t1'))
+  for (const runId of ['r1', 'r2', 'r3']) {
+    await store.append('t1', [body()], { start: start(runId, { started: false, mode: 'enqueue', info: { input: `{"message":"secret ${runId}"}` } }) })
+  }
+  t.equal((await other.getRun('r2'))?.info.input, '{"message":"secret r2"}')
+  for (const runId of ['r1', 'r2', 'r3']) t.match(await kept(), `secret ${runId}`)
+  await store.append('t1', [body()], { run: step('r1', 2, { starts: true }) })
+  t.notMatch(await kept(), /secret r1/)
+  t.equal((await other.getRun('r1'))?.info.input, undefined)
+  const { next } = await store.append('t1', [body()], { run: step('r1', 3, { ends: 'success' }) })
+  t.equal(next?.info.input, '{"message":"secret r2"}', 'who is to begin it gets it')
+  await server.command('DEL', ...['thread', 'log', 'keys', 'runs', 'live', 'ended'].map((name) => `agent_events:${name}:{t1}`))
+  t.equal((await store.getRun('r2'))?.info.input, '{"message":"secret r2"}', 'put back with the run that has not begun')
+  await other.append('t1', [body()], { run: step('r2', next!.n + 1, { fence: next!.fence + 1, takesOver: true, starts: true }) })
+  t.notMatch(await kept(), /secret r2/)
+  await other.append('t1', [body()], { run: step('r2', next!.n + 2, { fence: next!.fence + 1, ends: 'success' }) })
+  await store.append('t1', [body()], { start: start('r4', { started: false, info: { input: '{"message":"secret r4"}' } }) })
+  t.match(await kept(), /secret r4/)
+  await store.append('t1', [body()], { run: step('r4', 2, { ends: 'cancelled' }) })
+  t.notMatch(await kept(), /secret r4/, 'nor when it never begins')
 })
 
 t.test('a position without a log and a log without a position', async (t) => {
