@@ -34,7 +34,8 @@ export function figuresTable (result: Result): string {
 }
 
 function ratioToOurs (result: Result, row: string, side: string, figure: string): string {
-  return side.startsWith('ours') || !result.cells.some((cell) => cell.row === row && cell.side === 'ours') ? '' : round(ratio(result, { row, figure, of: 'ours', to: side }))
+  const isBeside = !side.startsWith('ours') && result.cells.some((cell) => cell.row === row && cell.side === 'ours')
+  return !isBeside || valuesOf(result, row, side, figure).length === 0 ? '' : round(ratio(result, { row, figure, of: 'ours', to: side }))
 }
 
 function ratio (result: Result, { row, figure, of, to }: Pick<Bar, 'row' | 'figure' | 'of' | 'to'>): number {
