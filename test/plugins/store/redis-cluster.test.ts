@@ -2,27 +2,10 @@ import t from 'tap'
 import { Cluster } from 'ioredis'
 import { storeConformance } from '../../../plugins/store/conformance.js'
 import { RedisStore } from '../../../plugins/store/index.js'
-import { RedisServer } from '../../support/redis-server.js'
+import { startCluster } from '../../support/redis-cluster.js'
 import { Reader, body, persist, readAll, start, step, thread, until, valueOf } from '../../support/store-steps.js'
 
-const SLOTS = 16_384
-
-/** Three masters that share the slots. */
-async function startCluster (): Promise<RedisServer[]> {
-  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-require-full-coverage', 'no', '--appendonly', 'yes', '--appendfsync', 'always']
-  const servers: RedisServer[] = []
-  for (let i = 0; i < 3; i++) servers.push(await RedisServer.start(t, { args }))
-  const share = Math.ceil(SLOTS / servers.length)
-  for (const [i, server] of servers.entries()) {
-    await server.command('CLUSTER', 'ADDSLOTSRANGE', i * share, Math.min(SLOTS, (i + 1) * share) - 1)
-    await server.command('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
-    if (i > 0) await server.command('CLUSTER', 'MEET', '127.0.0.1', servers[0]!.port)
-  }
-  for (const server of servers) await until('the cluster', async () => /cluster_state:ok/.test(String(await server.command('CLUSTER', 'INFO'))) && /cluster_known_nodes:3/.test(String(await server.command('CLUSTER', 'INFO'))))
-  return servers
-}
-
-const servers = await startCluster()
+const servers = await startCluster(t, ['--cluster-require-full-coverage', 'no'])
 let cases = 0
 
 function connect (): Cluster {

@@ -1,40 +1,12 @@
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import t from 'tap'
-import { RedisServer } from '../../support/redis-server.js'
+import { startSentinels } from '../../support/redis-sentinel.js'
 import { openRedis } from '../../support/redis-store.js'
 import { Reader, body, persist, readAll, start, step, thread, until, valueOf } from '../../support/store-steps.js'
 
-/** Three sentinels over one master and one replica. */
-async function startSentinels (master: RedisServer): Promise<RedisServer[]> {
-  const sentinels: RedisServer[] = []
-  for (let i = 0; i < 3; i++) {
-    sentinels.push(await RedisServer.start(t, {
-      async args (folder, port) {
-        const file = join(folder, 'sentinel.conf')
-        await writeFile(file, [
-          `port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, 'loglevel warning',
-          `sentinel monitor main 127.0.0.1 ${master.port} 2`, 'sentinel down-after-milliseconds main 1000', 'sentinel failover-timeout main 5000'
-        ].join('\n'))
-        return [file, '--sentinel']
-      }
-    }))
-  }
-  return sentinels
-}
-
 t.test('a replica is promoted under load: the run goes on, nothing is doubled, and what was lost is told', async (t) => {
-  const master = await RedisServer.start(t)
-  const replica = await RedisServer.start(t, { args: ['--replicaof', '127.0.0.1', String(master.port)] })
-  await until('the replica', async () => /master_link_status:up/.test(String(await replica.command('INFO', 'replication'))))
-  const sentinels = await startSentinels(master)
-  await until('the sentinels to know all', async () => {
-    const known = await Promise.all(sentinels.map(async (sentinel) => String(await sentinel.command('INFO', 'sentinel'))))
-    return known.every((info) => /slaves=1,sentinels=3/.test(info))
-  })
-  const redis = { sentinels: sentinels.map(({ port }) => ({ host: '127.0.0.1', port })), name: 'main' }
-  const store = await openRedis(t, redis, { leaseMs: 1_000 })
-  const other = await openRedis(t, redis, { leaseMs: 1_000 })
+  const { master, replica, options } = await startSentinels(t)
+  const store = await openRedis(t, options, { leaseMs: 1_000 })
+  const other = await openRedis(t, options, { leaseMs: 1_000 })
   t.equal(store.availability.available, true)
   const orphans: string[] = []
   for (const node of [store, other]) node.onOrphan(({ runId }) => orphans.push(runId))
