@@ -1,17 +1,20 @@
 import t from 'tap'
+import { build } from 'esbuild'
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, readdir, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { pack } from '../support/packed.js'
+import { imported, program, said } from './use-all.js'
 
 /*
- * What npm would publish, used by somebody else: the tarball of the built package, unpacked into an otherwise empty folder.
- * What it depends on is linked from here instead of downloaded, and only what it names: a package that is used but not
- * named is missing there.
+ * What npm would publish, used by somebody else: the tarball of the built package in otherwise empty folders. In one of them
+ * it is installed by npm; in the others it is unpacked, and what they need beside it is linked from here: a package that is
+ * used but not named is missing there.
  */
 
 const run = promisify(execFile)
+const PATH = `${dirname(process.execPath)}:${process.env['PATH']}`
 const bin = (name: string) => resolve('node_modules/.bin', name)
 const { exports: subPaths, dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(await readFile('package.json', 'utf8'))
 const required = [...Object.keys(dependencies), 'fastify', '@types/node']
@@ -22,17 +25,15 @@ const specifierOf = (path: string) => `fastify-agent-events${path.slice(1)}`
 /** Sub-paths that need an optional peer to be loaded. */
 const needs: Record<string, string> = { './client/react': 'react' }
 
-const folder = await mkdtemp(join(tmpdir(), 'fae-tarball-'))
-t.teardown(() => rm(folder, { recursive: true, force: true }))
-await run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder])
-const tarball = join(folder, (await readdir(folder)).find((name) => name.endsWith('.tgz'))!)
+const packed = await pack(t)
+t.comment(`${packed.size} bytes packed, ${packed.unpackedSize} unpacked, ${packed.files.length} files`)
 
-/** A project that has installed the tarball, and these packages beside it. */
-async function install (name: string, packages: readonly string[]): Promise<string> {
-  const project = join(folder, name)
+/** A project with these packages, and with the tarball as npm would unpack it. */
+async function unpack (name: string, packages: readonly string[]): Promise<string> {
+  const project = join(packed.folder, name)
   const installed = join(project, 'node_modules/fastify-agent-events')
   await mkdir(installed, { recursive: true })
-  await run('tar', ['-xzf', tarball, '--strip-components=1', '-C', installed])
+  await run('tar', ['-xzf', packed.tarball, '--strip-components=1', '-C', installed])
   for (const dependency of packages) {
     const link = join(project, 'node_modules', dependency)
     await mkdir(dirname(link), { recursive: true })
@@ -42,36 +43,57 @@ async function install (name: string, packages: readonly string[]): Promise<stri
   return project
 }
 
+async function typeCheck (project: string, options: object = {}): Promise<string> {
+  const compilerOptions = { module: 'nodenext', target: 'es2023', lib: ['es2023'], types: ['node'], strict: true, exactOptionalPropertyTypes: true, resolveJsonModule: true, skipLibCheck: false, ...options }
+  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.mts', '*.cts'] }))
+  const { stdout } = await run(bin('tsc'), ['-p', project]).catch((error: { stdout: string }) => error)
+  return stdout
+}
+
 t.test('publint has nothing to say', async (t) => {
-  const { stdout } = await run(bin('publint'), ['--strict', tarball])
+  const { stdout } = await run(bin('publint'), ['--strict', packed.tarball])
   t.match(stdout, 'All good!')
 })
 
 t.test('are the types wrong? No', async (t) => {
   // it exits with 1 if something is wrong for who imports; that require() takes ESM it does not know yet
-  const { stdout } = await run(bin('attw'), ['--profile', 'esm-only', '--no-emoji', '--no-color', tarball])
+  const { stdout } = await run(bin('attw'), ['--profile', 'esm-only', '--no-emoji', '--no-color', packed.tarball])
   for (const path of codePaths) t.match(stdout, `"${specifierOf(path)}"`)
 })
 
+t.test('there is what is used, and nothing else: no tests, no sources, no server', async (t) => {
+  const known = /^(dist\/(index|app|errors|warnings|(client|inspector|plugins|routes|schemas)\/.+)\.(js|d\.ts|js\.map)|dist\/schemas\/json\/\w+\.json|inspector\/page\/[\w.]+\.(css|html|svg)|README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
+  t.same(packed.files.map(({ path }) => path).filter((path) => !known.test(path) || /\.(test|suite|tst)\./.test(path)), [])
+})
+
 t.test('every file of the code has a map with its source', async (t) => {
-  const project = await install('maps', [])
-  const dist = join(project, 'node_modules/fastify-agent-events/dist')
+  const dist = join(await unpack('maps', []), 'node_modules/fastify-agent-events/dist')
   const files = (await readdir(dist, { recursive: true })).filter((name) => name.endsWith('.js'))
   t.ok(files.length > 50)
   for (const file of files) {
+    const code = await readFile(join(dist, file), 'utf8')
     const map = JSON.parse(await readFile(join(dist, `${file}.map`), 'utf8'))
-    if (map.sourcesContent?.length !== 1 || map.sourcesContent[0].length === 0) t.fail(file)
+    if (!code.includes('\n//# sourceMappingURL=') || map.sourcesContent?.length !== 1 || map.sourcesContent[0].length === 0) t.fail(file)
   }
-  t.notOk((await readdir(join(project, 'node_modules/fastify-agent-events'))).some((name) => ['test', 'server', 'bench', 'scripts'].includes(name)))
 })
 
-t.test('JavaScript', async (t) => {
-  const bare = await install('bare', required)
-  const project = await install('javascript', [...required, ...optional])
+t.test('installed by npm', async (t) => {
+  const project = join(packed.folder, 'installed')
+  await mkdir(project)
+  await writeFile(join(project, 'package.json'), '{ "private": true }')
+  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', packed.tarball, 'fastify'], { cwd: project, env: { PATH } })
 
-  t.test('every sub-path can be imported and required, without optional peers where they are not needed', async (t) => {
+  t.test('it brings what it needs, and no optional peer', async (t) => {
+    const { packages } = JSON.parse(await readFile(join(project, 'package-lock.json'), 'utf8'))
+    const names = Object.keys(packages).filter((path) => path !== '')
+    t.comment(`${names.length} packages with fastify`)
+    t.ok(names.length > 20)
+    t.same(names.filter((path) => optional.some((peer) => path.endsWith(`node_modules/${peer}`))), [])
+  })
+
+  t.test('every sub-path can be imported and required, and says nothing', async (t) => {
+    const withPeers = await unpack('peers', [...required, ...optional])
     for (const path of codePaths) {
-      const home = needs[path] === undefined ? bare : project
       const script = `const assert = require('node:assert')
         const required = require('${specifierOf(path)}')
         import('${specifierOf(path)}').then((imported) => {
@@ -80,76 +102,113 @@ t.test('JavaScript', async (t) => {
           for (const name of names) assert.strictEqual(imported[name], required[name], name)
           console.log(names.join())
         })`
-      const { stdout, stderr } = await run('node', ['--input-type=commonjs', '--eval', script], { cwd: home })
+      const { stdout, stderr } = await run('node', ['--input-type=commonjs', '--eval', script], { cwd: needs[path] === undefined ? project : withPeers, env: { PATH } })
       t.match(stdout, /\w+/, `${path}: ${stdout.trim().slice(0, 100)}`)
       t.notMatch(stderr.replace(/.*ExperimentalWarning.*\n.*--trace-warnings.*\n/, ''), /\S/, `${path} warns of nothing`)
     }
   })
 
-  t.test('a schema is a JSON file', async (t) => {
-    const script = "import schema from 'fastify-agent-events/schemas/ToolCompleted.json' with { type: 'json' }; console.log(schema.title)"
-    const { stdout } = await run('node', ['--input-type=module', '--eval', script], { cwd: bare })
-    t.equal(stdout.trim(), 'ToolCompleted')
-  })
-
   t.test('an agent runs', async (t) => {
-    await writeFile(join(bare, 'app.cjs'), `
+    await writeFile(join(project, 'app.cjs'), `
       const fastify = require('fastify')
       const { agentEvents, defineAgent } = require('fastify-agent-events')
-      const { initialState, reduce } = require('fastify-agent-events/client/state')
       const hello = defineAgent({ name: 'hello', description: 'Says hello', async run ({ message }, ctx) { await ctx.say(message); return message.length } })
       async function main () {
         const app = fastify()
         await app.register(agentEvents, { agents: [hello], authenticate: async () => ({ userId: 'u' }) })
         await app.ready()
-        const { threadId } = await app.threads.register({ userId: 'u' })
-        const result = await app.agents.run(hello, { userId: 'u', threadId, input: { message: 'ping' } })
-        const state = (await app.notifier.history(threadId)).reduce(reduce, initialState())
+        console.log(await app.agents.run(hello, { userId: 'u', input: { message: 'ping' } }))
         await app.close()
-        console.log(JSON.stringify([result, state.messages[0].parts[0].text, state.runs[0].status]))
       }
       main()
     `)
-    const { stdout } = await run('node', ['app.cjs'], { cwd: bare })
-    t.same(JSON.parse(stdout), [4, 'ping', 'success'])
+    const { stdout } = await run('node', ['app.cjs'], { cwd: project, env: { PATH } })
+    t.equal(stdout, '4\n')
+  })
+
+  t.test('its types need no optional peer either', async (t) => {
+    for (const name of ['@types/node', 'undici-types']) {
+      await mkdir(join(project, 'node_modules', dirname(name)), { recursive: true })
+      await symlink(resolve('node_modules', name), join(project, 'node_modules', name))
+    }
+    const paths = codePaths.filter((path) => needs[path] === undefined)
+    await writeFile(join(project, 'paths.mts'), paths.map((path, at) => `import * as path${at} from '${specifierOf(path)}'\nvoid path${at}`).join('\n'))
+    // those of @fastify/websocket need some of ws that it does not bring
+    t.equal(await typeCheck(project, { noEmit: true, skipLibCheck: true }), '')
   })
 })
 
-t.test('TypeScript', async (t) => {
-  const project = await install('typescript', [...required, ...optional, '@types/react'])
-  const imports = codePaths.map((path, at) => `import * as path${at} from '${specifierOf(path)}'\nvoid path${at}`).join('\n')
-  await writeFile(join(project, 'paths.mts'), imports)
-  await writeFile(join(project, 'paths.cts'), codePaths.map((path, at) => `import path${at} = require('${specifierOf(path)}')\nvoid path${at}`).join('\n'))
-  await writeFile(join(project, 'server.mts'), `
-    import Fastify from 'fastify'
-    import agentEvents, { Type, defineAgent, defineTool } from 'fastify-agent-events'
-    const search = defineTool({ name: 'search', description: 's', inputSchema: Type.Object({ query: Type.String() }), execute: async ({ query }) => ({ answer: query, at: new Date() }) })
-    export const triage = defineAgent({ name: 'triage', description: 't', tools: [search], async run ({ message }, ctx) { return (await ctx.tools.search({ query: message })).answer } })
-    export const agents = [triage]
-    const app = Fastify()
-    await app.register(agentEvents, { agents, authenticate: async () => ({ userId: 'u' }) })
-    const answer: string = await app.agents.run(triage, { userId: 'u', input: { message: 'x' } })
-    void answer
-  `)
-  await writeFile(join(project, 'page.mts'), `
-    import { createClient } from 'fastify-agent-events/client'
-    import { useThread } from 'fastify-agent-events/client/react'
-    import schema from 'fastify-agent-events/schemas/AgentEvent.json' with { type: 'json' }
-    import type { agents } from './server.mjs'
-    const client = createClient<typeof agents>({ url: '/agent-events' })
-    client.thread('t').on('tool_completed', ({ data }) => { if (data.status === 'ok') { const at: string = data.output.at; void at } })
-    for (const { parts } of useThread(client, 't').messages) {
-      for (const part of parts) if (part.type === 'tool' && part.state === 'ok') { const answer: string = part.output.answer; void answer }
+t.test('a program that uses every sub-path, compiled from TypeScript', async (t) => {
+  t.same(Object.keys(imported), codePaths, 'it uses every one')
+  const project = await unpack('program', [...required, ...optional, 'react-dom', '@types/react', '@types/react-dom'])
+  const beside = { fastify: 'Fastify', react: '{ createElement }', 'react-dom/server': '{ renderToString }' }
+  const names = (path: string) => imported[path]!.join(', ')
+  await writeFile(join(project, 'program.mts'), [
+    ...Object.entries(beside).map(([name, what]) => `import ${what} from '${name}'`),
+    ...codePaths.map((path) => `import { ${names(path)} } from '${specifierOf(path)}'`),
+    "import schema from 'fastify-agent-events/schemas/ToolCompleted.json' with { type: 'json' }",
+    "const title: string = schema.title\nif (title !== 'ToolCompleted') throw new Error(title)",
+    program
+  ].join('\n'))
+  await writeFile(join(project, 'program.cts'), [
+    "import Fastify = require('fastify')\nimport react = require('react')\nimport server = require('react-dom/server')\nconst { createElement } = react\nconst { renderToString } = server",
+    ...codePaths.map((path, at) => `import path${at} = require('${specifierOf(path)}')\nconst { ${names(path)} } = path${at}`),
+    "import schema = require('fastify-agent-events/schemas/ToolCompleted.json')",
+    "const title: string = schema.title\nif (title !== 'ToolCompleted') throw new Error(title)",
+    program
+  ].join('\n'))
+  t.equal(await typeCheck(project, { outDir: 'out' }), '')
+  for (const file of ['program.mjs', 'program.cjs']) {
+    const { stdout } = await run('node', [join('out', file)], { cwd: project, env: { PATH } })
+    t.same(JSON.parse(stdout), said, file)
+  }
+})
+
+t.test('a page that imports one thing does not get the rest', async (t) => {
+  const project = await unpack('page', [...required, 'react'])
+  /** What a page made of this line loads, now or later: files of the package, and their weight. */
+  async function bundled (code: string): Promise<{ files: string[], bytes: number }> {
+    const { metafile } = await build({
+      stdin: { contents: code, resolveDir: project, loader: 'ts' },
+      bundle: true,
+      minify: true,
+      splitting: true,
+      format: 'esm',
+      platform: 'browser',
+      write: false,
+      metafile: true,
+      outdir: 'out',
+      external: ['react'],
+      logLevel: 'error'
+    })
+    const reached = new Set<string>()
+    const reach = (path: string) => {
+      if (metafile.outputs[path] === undefined || reached.has(path)) return
+      reached.add(path)
+      for (const next of metafile.outputs[path].imports) reach(next.path)
     }
-    // @ts-expect-error no such agent
-    await client.thread('t').send('hi', { agent: 'triag' })
-    const title: string = schema.title
-    void title
-  `)
-  const compilerOptions = { module: 'nodenext', target: 'es2023', lib: ['es2023'], types: ['node'], strict: true, exactOptionalPropertyTypes: true, resolveJsonModule: true, noEmit: true, skipLibCheck: false }
-  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.mts', '*.cts'] }))
-  const { stdout } = await run(bin('tsc'), ['-p', project]).catch((error: { stdout: string }) => error)
-  t.equal(stdout, '')
+    reach(Object.keys(metafile.outputs).find((path) => metafile.outputs[path]!.entryPoint === '<stdin>')!)
+    const files = [...reached].flatMap((path) => Object.entries(metafile.outputs[path]!.inputs)).filter(([path, { bytesInOutput }]) => bytesInOutput > 0 && path !== '<stdin>')
+    return {
+      files: files.map(([path]) => path.split('fastify-agent-events/dist/').at(-1)!).sort(),
+      bytes: [...reached].reduce((sum, path) => sum + metafile.outputs[path]!.bytes, 0)
+    }
+  }
+  const show = (names: string) => `globalThis.shown = [${names}]`
+  const whole = await bundled(`import * as all from 'fastify-agent-events/client'; ${show('all')}`)
+  t.ok(whole.files.includes('client/client.js') && whole.files.includes('client/fallback.js'))
+  t.comment(`all of the client: ${whole.bytes} bytes`)
+  const cases: [string, string[]][] = [
+    ["import type { Client } from 'fastify-agent-events/client'", []],
+    ["import 'fastify-agent-events/client'", []],
+    [`import { AgentEventsError } from 'fastify-agent-events/client'; ${show('AgentEventsError')}`, ['client/client-error.js']],
+    [`import { reduce } from 'fastify-agent-events/client/state'; ${show('reduce')}`, ['client/state/list.js', 'client/state/reduce.js']],
+    [`import { isTerminal } from 'fastify-agent-events/schemas'; ${show('isTerminal')}`, ['schemas/close-codes.js']]
+  ]
+  for (const [code, files] of cases) {
+    const one = await bundled(code)
+    t.same(one.files, files, `${one.bytes} bytes: ${code}`)
+  }
 })
 
 t.test('what is optional is a peer', async (t) => {
