@@ -1,12 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { defineAgent, defineTool, Type } from '../../index.js'
+import type { NodeOptions } from './node-process.js'
+import { connectCluster } from './redis-cluster.js'
 import { startApp } from './start-app.js'
 
 /*
  * One node of many: an app in a process of its own over one Redis. Its options are the first argument, as JSON. Says
  * { port }, and answers { id, call, args } with { id, result } or { id, error }. SIGTERM closes it as a deployment does.
  */
-const { redis, leaseMs } = JSON.parse(process.argv[2]!) as { redis: string, leaseMs?: number }
+const { redis, leaseMs } = JSON.parse(process.argv[2]!) as NodeOptions
 
 const search = defineTool({
   name: 'search',
@@ -62,7 +64,7 @@ const patient = defineAgent({
 const { app, port } = await startApp({ teardown () {} }, {
   agents: [echo, long, patient],
   events: { place: Type.Object({ pid: Type.Number() }) },
-  store: { redis, ...(leaseMs !== undefined && { leaseMs }) },
+  store: { redis: typeof redis === 'object' && 'cluster' in redis ? connectCluster(redis.cluster) : redis, ...(leaseMs !== undefined && { leaseMs }) },
   limits: { connectionsPerUser: 1_000 },
   closeGraceMs: 0,
   debug: true

@@ -2,9 +2,16 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { AgentEvent } from '../../schemas/index.js'
+import type { Watched } from './redis-sentinel.js'
 
 interface Teardown { teardown (fn: () => unknown): void }
 interface Answer { id?: number, port?: number, result?: unknown, error?: string }
+
+export interface NodeOptions {
+  /** A URL, the options for Sentinel, or the ports of a Cluster. */
+  readonly redis: string | Watched['options'] | { readonly cluster: readonly number[] }
+  readonly leaseMs?: number
+}
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const CHILD = fileURLToPath(new URL('./node-child.ts', import.meta.url))
@@ -32,7 +39,7 @@ export class NodeProcess {
     })
   }
 
-  static async start (t: Teardown, options: { redis: string, leaseMs?: number }): Promise<NodeProcess> {
+  static async start (t: Teardown, options: NodeOptions): Promise<NodeProcess> {
     // Nothing of this process' settings: its coverage and its loaders are not the node's.
     const child = fork(CHILD, [JSON.stringify(options)], { cwd: root, env: { PATH: process.env['PATH'] }, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     t.teardown(() => { child.kill('SIGKILL') })

@@ -18,6 +18,8 @@ export class Talker {
   resets = 0
   /** What the client's status was, in turn. */
   readonly statuses: string[] = []
+  /** For how long it was told that events may be late, each time. */
+  readonly degradedMs: number[] = []
   readonly problems: string[] = []
   /** Messages that were taken and whose run has ended, or was lost with the log. */
   rounds = 0
@@ -31,7 +33,14 @@ export class Talker {
     this.threadId = threadId
     const report = (error: unknown): void => { this.problems.push(String(error)) }
     this.client = createClient({ url, query: { userId }, WebSocket, backoff: { initialMs: 20, maxMs: 500 }, ackMs: 20, onHandlerError: report })
-    this.client.onStatus((status) => { this.statuses.push(status) })
+    let degradedAt: number | undefined
+    this.client.onStatus((status) => {
+      this.statuses.push(status)
+      if (status === 'degraded') degradedAt = performance.now()
+      if (status !== 'live' || degradedAt === undefined) return
+      this.degradedMs.push(performance.now() - degradedAt)
+      degradedAt = undefined
+    })
     // What the server refuses while its store is away is asked again by the client.
     this.client.onError(({ code, message }) => { if (code !== 'FAE_ERR_STORE_UNAVAILABLE') report(`${code}: ${message}`) })
     this.thread = this.client.thread(threadId)
