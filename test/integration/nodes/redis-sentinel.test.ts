@@ -1,0 +1,19 @@
+import t from 'tap'
+import { startSentinels } from '../../support/redis-sentinel.js'
+import { PATIENCE_MS, Stage } from '../../support/stage.js'
+import { until } from '../../support/store-steps.js'
+
+t.test('the master is killed and its replica promoted, under load: who lost something was told, and nothing is doubled (B3, B4, E3)', async (t) => {
+  const { master, replica, options } = await startSentinels(t)
+  const stage = await Stage.set(t, { redis: options }, { nodes: 3 })
+  await stage.breakDown(() => master.kill())
+  await stage.untilLive()
+  t.match(String(await replica.command('INFO', 'replication')), /role:master/)
+  await stage.talkOn(2)
+
+  // The old one comes back as a replica of the new one, and is made the master again by hand.
+  await master.start()
+  await until('the old master to follow', async () => /role:slave[^]*master_link_status:up/.test(String(await master.command('INFO', 'replication'))), PATIENCE_MS)
+  await stage.talkOn(1)
+  await stage.check(t, false)
+})
