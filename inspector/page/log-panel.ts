@@ -9,12 +9,13 @@ const MOST_ROWS = 500
 export class LogPanel {
   readonly #box = byId('log')
   readonly #list = byId('log-list')
+  readonly #saveButton = byId<HTMLButtonElement>('save-log')
   #session: Session | undefined
   #log: readonly Received[] | undefined
   #shown = 0
 
   constructor () {
-    byId('save-log').addEventListener('click', () => { this.#save() })
+    this.#saveButton.addEventListener('click', () => { this.#save() })
   }
 
   show (session: Session | undefined): void {
@@ -25,6 +26,7 @@ export class LogPanel {
 
   update (): void {
     const log = this.#session?.log ?? []
+    this.#saveButton.disabled = log.length === 0
     if (log !== this.#log) {
       this.#log = log
       this.#shown = Math.max(0, log.length - MOST_ROWS)
@@ -34,12 +36,8 @@ export class LogPanel {
     const isFollowing = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < 40
     const rows: HTMLElement[] = []
     for (; this.#shown < log.length; this.#shown++) {
-      const previous = log[this.#shown - 1]
-      const received = log[this.#shown]!
-      if (previous && previous.connection !== received.connection) {
-        rows.push(element('li', { class: 'seam' }, `connection ${received.connection}, resumed after ${previous.event.seq}`))
-      }
-      rows.push(rowOf(received))
+      rows.push(...seamsBefore(log, this.#shown, this.#session!.resets).map((text) => element('li', { class: 'seam' }, text)))
+      rows.push(rowOf(log[this.#shown]!))
     }
     this.#list.append(...rows.slice(-MOST_ROWS))
     while (this.#list.childElementCount > MOST_ROWS) this.#list.firstElementChild!.remove()
@@ -54,6 +52,17 @@ export class LogPanel {
     element('a', { href: address, download: `${session.threadId.replace(/[^\w.-]+/g, '_')}.json` }).click()
     URL.revokeObjectURL(address)
   }
+}
+
+/** Where the events before it are not simply those before it. */
+function seamsBefore (log: readonly Received[], at: number, resets: number): string[] {
+  const { event: { seq }, connection } = log[at]!
+  const previous = log[at - 1]
+  if (previous) return previous.connection === connection ? [] : [`connection ${connection}, resumed after ${previous.event.seq}`]
+  return [
+    ...resets > 0 ? [`connection ${connection}, its place was lost: read anew`] : [],
+    ...seq > 1 ? [`${seq === 2 ? '1 is' : `1 to ${seq - 1} are`} no longer kept`] : []
+  ]
 }
 
 function rowOf ({ event, arrival }: Received): HTMLElement {

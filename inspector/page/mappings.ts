@@ -14,7 +14,7 @@ interface Node { readonly id: string, readonly label: string, readonly kind: 'us
 /** Users, their connections and the threads these read, as three columns with lines between them. */
 export function drawMappings (box: HTMLElement, { users }: Mappings): void {
   const columns: [Node[], Node[], Node[]] = [[], [], []]
-  const lines: Array<{ readonly from: string, readonly to: string, readonly isRun: boolean }> = []
+  const lines: Array<{ readonly from: string, readonly to: string, isRun: boolean }> = []
   const known = new Set<string>()
   let hidden = 0
   const add = (id: string, label: string, kind: Node['kind'], column: Node['column']) => {
@@ -38,8 +38,13 @@ export function drawMappings (box: HTMLElement, { users }: Mappings): void {
         if (add(`thread ${threadId}`, threadId, 'thread', 2)) lines.push({ from: connection, to: `thread ${threadId}`, isRun: false })
       }
     }
-    for (const threadId of Object.values(runs)) {
-      if (add(`thread ${threadId}`, threadId, 'thread', 2)) lines.push({ from: user, to: `thread ${threadId}`, isRun: true })
+    for (const threadId of new Set(Object.values(runs))) {
+      const thread = `thread ${threadId}`
+      if (!add(thread, threadId, 'thread', 2)) continue
+      const watching = lines.filter(({ from, to }) => to === thread && Object.keys(connections).some((connectionId) => from === `connection ${connectionId}`))
+      for (const line of watching) line.isRun = true
+      // nobody of them looks, and the run goes on
+      if (watching.length === 0) lines.push({ from: user, to: thread, isRun: true })
     }
   }
   const key = JSON.stringify([columns, lines, hidden])
@@ -75,7 +80,7 @@ export function drawMappings (box: HTMLElement, { users }: Mappings): void {
   box.replaceChildren(
     element('div', { class: 'mapping-box' }, drawing),
     listOf(users),
-    ...isAnyRun || hidden > 0 ? [element('p', { class: 'note' }, [isAnyRun ? 'Dashed: a run of the user is at work in the thread.' : '', hidden > 0 ? `${count(hidden, 'more', 'more')} are in the tables.` : ''].filter(Boolean).join(' '))] : [])
+    ...isAnyRun || hidden > 0 ? [element('p', { class: 'note' }, [isAnyRun ? 'Dashed: a run is at work in the thread.' : '', hidden > 0 ? `${count(hidden, 'more', 'more')} are in the tables.` : ''].filter(Boolean).join(' '))] : [])
 }
 
 /** The same where there is no room for a drawing. */

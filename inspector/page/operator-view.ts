@@ -44,11 +44,13 @@ export class OperatorView {
   #isPaused = false
   #asked = 0
   #askedAt: number | undefined
+  #answeredAt = ''
 
   constructor () {
     this.#poll.addEventListener('click', () => {
       this.#isPaused = !this.#isPaused
       this.#poll.setAttribute('aria-pressed', String(this.#isPaused))
+      if (this.#isPaused && this.#answeredAt !== '') setText(byId('operator-note'), `Paused: this is what the process knew at ${this.#answeredAt}.`)
       this.#next(0)
     })
     byId('operator-identity').addEventListener('submit', (event) => {
@@ -88,10 +90,11 @@ export class OperatorView {
         server.get<{ threads: WatchedThread[] }>('/debug/websocket/threads', token),
         server.get<Mappings>('/debug/websocket/mappings', token)
       ])
-      if (asked !== this.#asked) return
+      if (asked !== this.#asked || this.#isPaused) return
       this.#notice.hidden = true
       this.#body.hidden = false
-      setText(byId('operator-note'), `What this process knows, asked again every two seconds; last at ${new Date().toLocaleTimeString('en', { hour12: false })}.`)
+      this.#answeredAt = new Date().toLocaleTimeString('en', { hour12: false })
+      setText(byId('operator-note'), `What this process knows, asked again every two seconds; last at ${this.#answeredAt}.`)
       this.#draw(connections, threads, mappings)
     } catch (error) {
       if (asked === this.#asked) this.#explain(error as Error)

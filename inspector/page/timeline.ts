@@ -119,6 +119,7 @@ class RowView implements View<Row> {
     const { start, lengthMs } = this.#scaleOf()
     setAttributes(this.element, { 'data-state': row.state })
     setText(this.#name, row.label)
+    this.#name.title = row.label
     setText(this.#note, row.note)
     const { span } = row
     if (span) {

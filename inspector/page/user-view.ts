@@ -28,7 +28,7 @@ export class UserView {
   #session: Session | undefined
   #title = ''
   #frame = 0
-  #said = { status: '', runs: '', caughtUp: 0 }
+  #said = { status: '', runs: '', caughtUp: 0, resets: 0 }
 
   constructor (suggestions: readonly string[]) {
     this.#conversation = new Conversation((runId) => { this.#cancel(runId) })
@@ -71,7 +71,7 @@ export class UserView {
       this.#session = threadId === undefined || this.#client === undefined
         ? undefined
         : new Session(threadId, this.#client, () => { this.#changed() }, (error) => { this.#fail(error) })
-      this.#said = { status: '', runs: '', caughtUp: 0 }
+      this.#said = { status: '', runs: '', caughtUp: 0, resets: 0 }
       this.#conversation.show(this.#session)
       this.#log.show(this.#session)
     }
@@ -208,13 +208,14 @@ export class UserView {
     const status = session?.state.status ?? 'idle'
     const last = session?.state.runs.at(-1)
     const runs = last === undefined ? '' : `${last.runId} ${last.status}`
-    const caughtUp = session?.caughtUp ?? 0
+    const { caughtUp = 0, resets = 0 } = session ?? {}
     const said = this.#said
     const isFirst = said.status === ''
     const isSettled = status === 'live' || status === 'degraded' || status === 'offline' || status === 'closed'
-    this.#said = { status: isSettled || isFirst ? status : said.status, runs: isSettled ? runs : said.runs, caughtUp: isSettled ? caughtUp : said.caughtUp }
+    this.#said = { status: isSettled || isFirst ? status : said.status, runs: isSettled ? runs : said.runs, caughtUp: isSettled ? caughtUp : said.caughtUp, resets: isSettled ? resets : said.resets }
     if (isFirst) return
     if (status === 'offline' && said.status !== status) announce('Connection lost. The run goes on without you.')
+    else if (isSettled && resets > said.resets) announce('The place in the log was lost. What the server still has was read anew.')
     else if (status === 'live' && said.status === 'offline') announce(`Connected again. ${caughtUp - said.caughtUp} events caught up, ${session!.missing} missing.`)
     else if (runs !== said.runs && last !== undefined && isSettled) announce(last.status === 'running' ? `${last.agent} is at work.` : `${last.agent}: ${last.status}.`)
   }

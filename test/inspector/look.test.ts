@@ -1,7 +1,7 @@
 import { test } from 'tap'
 import { openBrowser } from '../support/browser.js'
 import { post } from '../support/connect.js'
-import { illegible, overflow } from '../support/look.js'
+import { illegible, nameless, overflow } from '../support/look.js'
 import { badge, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
 
 const LONG = 'Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichenfabrik'.repeat(3)
@@ -173,13 +173,19 @@ test('every control has a name, and headings have an order', async (t) => {
     if (hash !== '') await page.goto(`${url}/inspector/${hash}`)
     const problems = await page.evaluate(() => {
       const visible = (element: Element) => element.checkVisibility()
-      const controls = [...document.querySelectorAll<HTMLInputElement>('button, a[href], input, select, textarea, summary')].filter(visible)
-      const nameless = controls.filter((control) => (control.getAttribute('aria-label') ?? (control.labels?.[0] ?? control).textContent ?? '').trim() === '').map(({ outerHTML }) => outerHTML)
+      const controls = [...document.querySelectorAll('button, a[href], input, select, textarea, summary')].filter(visible)
+      const small = controls.filter((control) => {
+        const { width, height } = control.getBoundingClientRect()
+        return width < 24 || height < 24
+      }).map(({ outerHTML }) => outerHTML)
       const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id)
       const doubled = ids.filter((id, at) => ids.indexOf(id) !== at)
       const lost = [...document.querySelectorAll('[aria-labelledby]')].map((element) => element.getAttribute('aria-labelledby')!).filter((id) => !ids.includes(id))
-      return { nameless, doubled, lost, mains: [...document.querySelectorAll('main')].filter(visible).length, firsts: [...document.querySelectorAll('h1')].filter(visible).length }
+      return { small, doubled, lost, mains: [...document.querySelectorAll('main')].filter(visible).length, firsts: [...document.querySelectorAll('h1')].filter(visible).length }
     })
-    t.same(problems, { nameless: [], doubled: [], lost: [], mains: 1, firsts: 1 })
+    t.same(problems, { small: [], doubled: [], lost: [], mains: 1, firsts: 1 })
+    t.same(await nameless(page), [], 'as the browser tells them to who cannot see them')
   }
+  await page.getByRole('button', { name: 'Theme' }).evaluate((button) => { button.textContent = '' })
+  t.same(await nameless(page), ['button '], 'one without a name would be found')
 })

@@ -3,7 +3,7 @@ import { inspector } from '../../inspector/index.js'
 import { readConfig } from '../../server/config.js'
 import { buildServer } from '../../server/server.js'
 import { openBrowser } from '../support/browser.js'
-import { connect } from '../support/connect.js'
+import { connect, post } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
 import { OPERATOR, SECRET, hs256 } from '../server/fixtures/tokens.js'
 import { Gates, guideBehind } from '../support/guide.js'
@@ -24,7 +24,13 @@ test('connections, threads and mappings, as they change', async (t) => {
   t.equal(await page.locator('#watched tbody code').first().getAttribute('title'), threadId)
   t.match(await page.locator('#watched tbody').innerText(), /guide running/)
   t.match(await page.locator('.mapping').getAttribute('aria-label'), '1 user, 1 connection, 1 thread.')
-  t.equal(await page.locator('.mapping-line').count(), 3, 'user to connection, connection to thread, and the run')
+  t.equal(await page.locator('.mapping-line').count(), 2, 'user to connection, connection to thread')
+  t.equal(await page.locator('.mapping-line.run').count(), 1, 'a run is at work there')
+
+  await post(url, '/threads', 'dora', { threadId: 'unwatched' })
+  await post(url, '/threads/unwatched/messages', 'dora', { content: 'And the harbour?' })
+  await page.locator('#watched tbody', { hasText: 'dora' }).waitFor()
+  t.equal(await page.locator('.mapping-line.run').count(), 2, 'from the user to the thread where nobody watches')
 
   const ben = await connect(t, url, 'ben <b>')
   await connections.nth(1).waitFor()
@@ -41,6 +47,7 @@ test('connections, threads and mappings, as they change', async (t) => {
   await open(other, url, 'ada', '#/operator')
   await other.locator('#connections tbody tr', { hasText: 'cleo' }).waitFor()
   t.equal(await connections.count(), 1, 'another page has asked meanwhile, this one has not')
+  t.match(await page.locator('#operator-note').textContent(), 'Paused')
   await page.getByRole('button', { name: 'Pause' }).click()
   await connections.nth(1).waitFor()
 })

@@ -1,6 +1,6 @@
 import { test } from 'tap'
 import { openBrowser } from '../support/browser.js'
-import { get } from '../support/connect.js'
+import { get, post } from '../support/connect.js'
 import { badge, fact, lastAnswer, open, readAs, row, savedLog, say, serverLog, startInspected, threadIdOf, until, untilRun } from './helpers.js'
 
 test('offline during a run: the run goes on, and the page catches up with nothing missing and nothing twice', async (t) => {
@@ -118,6 +118,34 @@ test('a message that is sent offline waits, and starts one run', async (t) => {
   await until(async () => await page.locator('#messages > .agent[data-status="success"]').count() === 2, 'the second answer')
   t.equal(await page.locator('.pending').count(), 0)
   t.same(await savedLog(page), await serverLog(url, threadIdOf(page)))
+})
+
+test('what was lost by retention is said: the page begins anew, and its log says where', async (t) => {
+  const { url, gates } = await startInspected(t, { store: { memory: { retention: { maxEvents: 8 } } } })
+  for (const gate of ['tool', 'first', 'second']) gates.open(gate)
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url)
+  await say(page, 'First')
+  await untilRun(page, 'success')
+  const threadId = threadIdOf(page)
+  await readAs(page, 'Offline')
+  await badge(page, 'offline')
+  for (const content of ['Second', 'Third']) {
+    const { body: { runId } } = await post(url, `/threads/${threadId}/messages`, 'ada', { content })
+    await until(async () => {
+      const last = (await serverLog(url, threadId)).at(-1)
+      return last?.type === 'agent_completed' && last.runId === runId
+    }, 'the run to end')
+  }
+  await readAs(page, 'Full speed')
+  await page.locator('#log .seam', { hasText: 'its place was lost: read anew' }).waitFor()
+  await untilRun(page, 'success')
+  const log = await serverLog(url, threadId)
+  t.ok(log[0]!.seq > 1)
+  await until(async () => await fact(page, 'received') === log.length, 'what the server still has')
+  t.same(await savedLog(page), log)
+  await page.locator('#log .seam', { hasText: `1 to ${log[0]!.seq - 1} are no longer kept` }).waitFor()
+  await page.getByRole('status').filter({ hasText: 'The place in the log was lost' }).waitFor({ state: 'attached' })
 })
 
 test('two tabs read one thread, each by itself; one that goes leaves the other alone', async (t) => {

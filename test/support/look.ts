@@ -49,3 +49,13 @@ export function illegible (page: Page): Promise<string[]> {
     return found
   })
 }
+
+/** What can have the focus and has no name or no role, in the tree that the browser makes for screen readers. */
+export async function nameless (page: Page): Promise<string[]> {
+  const session = await page.context().newCDPSession(page)
+  const { nodes } = await session.send('Accessibility.getFullAXTree')
+  await session.detach()
+  const focusable = nodes.filter(({ ignored, properties = [] }) => !ignored && properties.some(({ name, value }) => name === 'focusable' && value.value === true))
+  if (focusable.length < 5) throw new Error('the tree is not that of the page')
+  return focusable.filter(({ name, role }) => String(name?.value ?? '').trim() === '' || role?.value === 'generic').map(({ name, role }) => `${role?.value} ${name?.value}`)
+}
