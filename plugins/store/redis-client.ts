@@ -22,6 +22,8 @@ type Settle = (error: Error) => void
 const PASSING = /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|OOM|BUSY|MISCONF|NOAUTH|NOPERM|WRONGPASS|NOREPLICAS|UNBLOCKED)\b|READONLY|max number of clients/
 const REPLICA = 'connected to a replica'
 const SETUP_RETRY_MS = 500
+/** So long after the last call that failed, an answer says that all is well again. */
+const IMPAIRED_MS = 2_000
 const QUIT_MS = 1_000
 
 /**
@@ -32,6 +34,8 @@ export class RedisClient {
   #client!: Redis | Cluster
   #option: RedisStoreOptions['redis']
   #available = false
+  #isImpaired = false
+  #failedAt = 0
   #reason = 'connecting to Redis'
   #isClosed = false
   #isCreated = false
@@ -60,7 +64,10 @@ export class RedisClient {
     this.#onConnected = onConnected
   }
 
-  get availability (): Availability { return { available: this.#available, reason: this.#reason } }
+  get availability (): Availability {
+    return { available: this.#available, ...(this.#available && this.#isImpaired && { isImpaired: true }), reason: this.#reason }
+  }
+
   get isAvailable (): boolean { return this.#available }
   get client (): Redis | Cluster { return this.#client }
   /** Passed to the scripts, which begin a new epoch when it has changed. '' has them ask the server themselves. */
@@ -78,7 +85,7 @@ export class RedisClient {
     this.isCluster = isCluster(this.#client)
     const onReady = (): void => { this.#setUp() }
     const onClose = (): void => { this.#lost() }
-    const onError = (error: Error): void => { this.#failed(error) }
+    const onError = (error: Error): void => { this.#heardOf(error) }
     client.on('ready', onReady)
     client.on('close', onClose)
     client.on('error', onError)
@@ -129,14 +136,28 @@ export class RedisClient {
     if (this.#isClosed) throw new FAE_ERR_STORE_CLOSED()
   }
 
-  /** Redis has not answered for a while: nobody waits for it any longer than that. */
+  /** Redis has not answered for a while: nobody waits for it any longer than that. A Cluster has parts that still may. */
   stalled (): void {
-    if (this.#available) this.#unavailable('Redis does not answer')
+    if (!this.#available) return
+    if (this.isCluster) this.#impaired('a part of Redis does not answer')
+    else this.#unavailable('Redis does not answer')
   }
 
-  /** It has answered again on the connection that it had stalled on. */
+  /** Every server answers: also again, on the connection that it had stalled on. */
   answered (): void {
-    if (this.#isSetUp && !this.#available && !this.#isClosed) this.#become()
+    if (!this.#isSetUp || this.#isClosed) return
+    if (!this.#available || (this.#isImpaired && performance.now() - this.#failedAt >= IMPAIRED_MS)) this.#become()
+  }
+
+  /** A call failed that may succeed later, though the connection is there. */
+  failed (error: Error): void {
+    const { code, message } = asStoreError(error)
+    if (this.#available && code === 'FAE_ERR_STORE_UNAVAILABLE' && this.#client.status === 'ready') this.#impaired(message)
+  }
+
+  /** @throws when one of the servers that there are does not answer */
+  async ping (): Promise<void> {
+    if (this.isCluster) await Promise.all((this.#client as Cluster).nodes('master').map((node) => node.ping()))
   }
 
   /** Gives the connection up for a new one. A host's own client does that by itself. */
@@ -157,6 +178,7 @@ export class RedisClient {
         (error: Error) => {
           this.#pending.delete(reject)
           if (error.message.includes('READONLY')) this.#demoted()
+          this.failed(error)
           reject(this.#isClosed ? new FAE_ERR_STORE_CLOSED() : asStoreError(error))
         }
       )
@@ -207,6 +229,7 @@ export class RedisClient {
 
   #become (): void {
     this.#available = true
+    this.#isImpaired = false
     this.#reason = 'connected'
     this.onAvailability(this.availability)
   }
@@ -219,8 +242,16 @@ export class RedisClient {
     if (this.#available) this.#unavailable('the connection to Redis is lost')
   }
 
-  #failed (error: Error): void {
+  #heardOf (error: Error): void {
     if (!this.#available && !this.#isClosed) this.#reason = reasonOf(error)
+  }
+
+  #impaired (reason: string): void {
+    this.#failedAt = performance.now()
+    if (this.#isImpaired) return
+    this.#isImpaired = true
+    this.#reason = reason
+    this.onAvailability(this.availability)
   }
 
   #unavailable (reason: string): void {
@@ -253,7 +284,7 @@ export async function quit (client: Redis | Cluster): Promise<void> {
 }
 
 /** Whatever is about the connection or passes is FAE_ERR_STORE_UNAVAILABLE; a mistake of ours stays what it is. */
-export function asStoreError (error: Error & { code?: string }): Error {
+export function asStoreError (error: Error & { code?: string }): Error & { code?: string } {
   if (error.code?.startsWith('FAE_ERR_') === true) return error
   if (error.name === 'ReplyError' && !PASSING.test(error.message)) return error
   return new FAE_ERR_STORE_UNAVAILABLE(reasonOf(error))

@@ -96,7 +96,6 @@ export interface RunnersEvents {
   waiting (threadId: string): void
   /** On every beat that Redis answered. */
   beat (now: number): void
-  failed (error: Error): void
 }
 
 /**
@@ -151,9 +150,9 @@ export class RedisRunners {
     await this.#client.run(LEAVE, this.#beatKeys(), [this.#node]).catch(() => {})
   }
 
-  /** Others know of this process from now on, before the store is available. */
+  /** Others know of this process from now on, before the store is available. A Redis that is full still answers who reads. */
   async announce (): Promise<void> {
-    await this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS])
+    await this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS]).catch(() => {})
   }
 
   /** Every process that has said within the last minute that it is there. */
@@ -232,8 +231,7 @@ export class RedisRunners {
     this.#sentAt = now
     this.#ticks = 0
     this.#beat(now).catch((error: Error) => {
-      // Availability tells of it.
-      if (this.#client.isAvailable && !this.#isClosed) this.#events.failed(error)
+      if (!this.#isClosed) this.#client.failed(error)
     }).finally(() => { if (this.#sentAt === now) this.#isBeating = false })
   }
 
@@ -242,7 +240,8 @@ export class RedisRunners {
     for (const threadId of left) this.#joined.delete(threadId)
     let reply: string[]
     try {
-      reply = await this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...left]) as string[]
+      const [counters] = await Promise.all([this.#client.evaluate(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...left]), this.#client.ping()])
+      reply = counters as string[]
     } catch (error) {
       for (const threadId of left) this.#joined.add(threadId)
       throw error
@@ -255,9 +254,8 @@ export class RedisRunners {
     this.#events.beat(now)
     if (!this.#isLooking) {
       this.#isLooking = true
-      this.#lookAround(now).catch((error: Error) => {
-        if (this.#client.isAvailable && !this.#isClosed) this.#events.failed(error)
-      }).finally(() => { this.#isLooking = false })
+      // What fails here is looked at again with the next beat.
+      this.#lookAround(now).catch(() => {}).finally(() => { this.#isLooking = false })
     }
   }
 

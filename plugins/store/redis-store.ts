@@ -54,8 +54,7 @@ export class RedisStore implements Store {
     this.#runners = new RedisRunners(this.#client, keys, this.#runs, this.node, leaseMs, {
       orphan: (run) => { this.#onOrphan(run) },
       waiting: (threadId) => { this.#control.tell({ type: 'queued', threadId }) },
-      beat: (now) => { this.#sweep(now) },
-      failed: () => {} // looked at again with the next beat
+      beat: (now) => { this.#sweep(now) }
     })
     this.#subscriber = new RedisSubscriber(this.#client, `${keys.answers(this.node)}:probe`, probeMs)
     this.#control = new RedisControl(this.#client, this.#subscriber, keys, this.node)

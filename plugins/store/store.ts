@@ -187,6 +187,8 @@ export type Question =
 
 export interface Availability {
   readonly available: boolean
+  /** Available, but some calls fail, such as all writes to a full Redis, or those to a part of a Cluster. They are tried all the same. */
+  readonly isImpaired?: true
   /** For operators and users: why not. */
   readonly reason: string
 }

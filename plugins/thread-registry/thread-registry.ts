@@ -40,7 +40,7 @@ export class ThreadRegistry {
     this.limits = limits
     this.#log = log
     store.onAvailability((availability) => {
-      this.#log.warn({ store: store.name, ...availability }, availability.available ? 'store available' : 'store not available')
+      this.#log.warn({ store: store.name, ...availability }, !availability.available ? 'store not available' : availability.isImpaired === true ? 'store impaired' : 'store available')
       for (const listener of this.#onAvailability) listener(availability)
     })
     store.onQuestion(async (question) => this.#answers.get(question.type)?.(question))

@@ -51,7 +51,7 @@ export class WebSocketNotifier {
     this.#laneLimits = laneLimits
     this.#log = log
     this.hub = new Hub(threads, hub, log, this.stats, (threadId, subscription) => { this.#onAck(threadId, subscription) })
-    threads.onAvailability(({ available, reason }) => { this.hub.setMode(available ? 'realtime' : 'degraded', reason) })
+    threads.onAvailability(({ available, isImpaired, reason }) => { this.hub.setMode(available && isImpaired !== true ? 'realtime' : 'degraded', reason) })
     threads.answer('watched', async ({ threadId }) => this.hub.feeds.isWatched(threadId) || undefined)
     threads.answer('recheck', ({ userId }) => this.hub.recheck(userId))
     threads.answer('confirmed', async ({ threadId, cursor, timeoutMs }) => {

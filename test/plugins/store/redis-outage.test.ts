@@ -197,6 +197,24 @@ t.test('stopped for a while: calls are refused meanwhile, nobody is an orphan, a
   }
 })
 
+t.test('a Redis that takes no writes: that is said, also when nobody writes, and whoever reads still can', async (t) => {
+  const server = await RedisServer.start(t)
+  const store = await openRedis(t, server.url)
+  await store.putThread(thread('t1'))
+  await store.append('t1', [body(1)])
+  await server.command('CONFIG', 'SET', 'maxmemory', '1')
+  await until('a beat to fail', () => store.availability.isImpaired === true)
+  t.match(store.availability, { available: true, reason: /OOM/ })
+  t.strictSame((await readAll(store, 't1')).map(valueOf), [1])
+  await t.rejects(store.append('t1', [body(2)]), { code: 'FAE_ERR_STORE_UNAVAILABLE' })
+  const late = await openRedis(t, server.url)
+  t.strictSame((await readAll(late, 't1')).map(valueOf), [1], 'also a process that comes meanwhile')
+  await server.command('CONFIG', 'SET', 'maxmemory', '0')
+  await until('all to be well', () => store.availability.isImpaired === undefined && late.availability.isImpaired === undefined)
+  t.equal(store.availability.available, true)
+  t.equal((await store.append('t1', [body(2)])).first.seq, 2)
+})
+
 t.test('the subscriber is killed again and again: its watchers miss nothing', async (t) => {
   const server = await RedisServer.start(t)
   const store = await openRedis(t, server.url)
