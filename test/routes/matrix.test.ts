@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
-import { WebSocket } from 'ws'
 import { defineAgent, type User } from '../../index.js'
 import { connect, Receiver } from '../support/connect.js'
 import { until } from '../support/delivery.js'
@@ -57,25 +56,24 @@ function http (method: string, path: (asked: Asked & { cursor: string }) => stri
 }
 
 /** A socket, or why not. */
-async function open (t: Test, url: string, who: string, query = ''): Promise<WebSocket | Answer> {
+async function open (t: Test, url: string, who: string, query = ''): Promise<Receiver | Answer> {
   const answer = await upgrade(t, url, `userId=${encodeURIComponent(who)}${query}`)
-  return answer instanceof WebSocket ? answer : { ...answer, status: String(answer.status) }
+  return answer instanceof Receiver ? answer : { ...answer, status: String(answer.status) }
 }
 
 /** @param before a frame to be sent, and answered, before it */
 function frame (make: (asked: Asked & { cursor: string }) => Record<string, unknown>, before?: (asked: Asked) => Record<string, unknown>): Ask {
   return async ({ url, cursor }, t, asked) => {
     // Who is somebody only for a moment is in, and then out.
-    const socket = await open(t, url, asked.who === 'expired' ? 'short' : asked.who)
-    if (!(socket instanceof WebSocket)) return socket
-    const tab = new Receiver(socket)
+    const tab = await open(t, url, asked.who === 'expired' ? 'short' : asked.who)
+    if (!(tab instanceof Receiver)) return tab
     if (asked.who === 'expired') await tab.closed(30_000)
     if (before !== undefined) {
       tab.send(before(asked))
       await tab.until(() => tab.closeCode !== undefined || tab.frames.some(({ type }) => type === 'subscribed' || type === 'error'), 'the first answer', 30_000)
     }
     const { instead } = asked
-    if (typeof instead === 'string' || instead instanceof Buffer) socket.send(instead)
+    if (typeof instead === 'string' || instead instanceof Buffer) tab.socket.send(instead)
     else tab.send({ ref: 'asked', ...make({ ...asked, cursor }), ...instead as object })
     const answered = () => tab.frames.find((each) => each.type === 'error' || ('ref' in each && each.ref === 'asked'))
     // There and back, and again: by then it is answered, or will not be.
@@ -161,8 +159,8 @@ const doors: Record<string, Door> = {
   'POST /tickets': { ask: http('POST', () => '/tickets') },
   'GET /ws': {
     ask: async ({ url }, t, { who, instead }) => {
-      const socket = await open(t, url, who, words(instead))
-      return socket instanceof WebSocket ? { status: '101', code: '', text: '' } : socket
+      const answer = await open(t, url, who, words(instead))
+      return answer instanceof Receiver ? { status: '101', code: '', text: '' } : answer
     },
     malformed: [['&ticket=wrong', '401', NOBODY], ['&ticket=', '401', NOBODY], ['&ticket=a&ticket=b', '401', NOBODY], ['&userId=x', '401', NOBODY]],
     oversized: [[`&ticket=${'x'.repeat(4_000)}`, '401', NOBODY]]
