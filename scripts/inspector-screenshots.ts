@@ -1,17 +1,17 @@
 // Takes the screenshots of docs/inspector.md with a real browser, from a small support desk whose agents think, look things up,
 // fail, ask each other and answer. Usage: npm run build && node --import tsx scripts/inspector-screenshots.ts [folder]
-import { mkdtemp, rm } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import agentEvents, { defineAgent, defineTool, Type } from 'fastify-agent-events'
 import { inspector } from 'fastify-agent-events/inspector'
 import { chromium, type Page } from 'playwright-core'
+import { indexedPng } from './indexed-png.js'
 
 const folder = resolve(process.argv[2] ?? 'docs')
-const WIDE = { width: 1320, height: 840 }
+const WIDE = { width: 1200, height: 840 }
 const NARROW = { width: 360, height: 760 }
 
 const findOrder = defineTool({
@@ -83,17 +83,12 @@ await app.register(agentEvents, {
   authenticate: (request) => ({ userId: (request.query as { userId?: string }).userId ?? 'ada' })
 })
 await app.register(inspector, { base: '/', identify: 'userId', suggestions: ['Where is my order 4711?'] })
-await app.listen({ port: 0 })
-const url = `http://localhost:${(app.server.address() as AddressInfo).port}`
+await app.listen({ port: 0, host: '127.0.0.1' })
+const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
 
-const profile = await mkdtemp(join(tmpdir(), 'inspector-'))
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: '/usr/bin/chromium',
-  args: ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-  viewport: WIDE,
-  colorScheme: 'light'
-})
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-lcd-text'] })
 try {
+  const context = await browser.newContext({ viewport: WIDE, colorScheme: 'light' })
   const page = await context.newPage()
   page.on('pageerror', (error) => { throw error })
   await startAs(page, 'ada')
@@ -103,7 +98,7 @@ try {
   await ask(page, 'Where is my order 4711?')
   await page.locator('#log [data-type="tool_completed"]').nth(1).waitFor()
   await page.getByLabel('Offline').check({ force: true })
-  await wait(1_000)
+  await wait(800)
   await page.getByLabel('Full speed').check({ force: true })
   await page.locator('#log .seam').waitFor()
   await wait(450)
@@ -142,9 +137,8 @@ try {
   await page.setViewportSize(NARROW)
   await shoot(page, 'operator-narrow')
 } finally {
-  await context.close()
+  await browser.close()
   await app.close()
-  await rm(profile, { recursive: true, force: true })
 }
 
 async function startAs (page: Page, userId: string): Promise<void> {
@@ -167,5 +161,5 @@ async function done (page: Page): Promise<void> {
 }
 
 async function shoot (page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(folder, `inspector-${name}.png`) })
+  await writeFile(join(folder, `inspector-${name}.png`), indexedPng(await page.screenshot()))
 }

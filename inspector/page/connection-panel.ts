@@ -1,13 +1,12 @@
 import type { Client } from '../../client/index.js'
 import { byId, setText } from './dom.js'
-import { count } from './format.js'
+import { TRANSPORTS, count } from './format.js'
 import type { Line, Speed } from './line.js'
 import type { Session } from './session.js'
 
 const LABELS: Readonly<Record<string, string>> = {
   idle: 'Not connected', connecting: 'Connecting', replaying: 'Catching up', live: 'Live', degraded: 'Delayed', offline: 'Offline', closed: 'Closed'
 }
-const TRANSPORTS = { websocket: 'a WebSocket', sse: 'server-sent events', polling: 'polling' } as const
 const SPEED_NOTES: Readonly<Record<Speed, string>> = {
   full: 'Leaving is not stopping: the run goes on, and what you miss is read from the log when you are back.',
   slow: 'Four events a second are read. The others wait here, unacknowledged; the operator sees this connection fall behind.',

@@ -8,6 +8,9 @@ export function duration (ms: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
+/** How events get here, after 'over'. */
+export const TRANSPORTS = { websocket: 'a WebSocket', sse: 'server-sent events', polling: 'polling' } as const
+
 export function bytes (count: number): string {
   if (count < 1_024) return `${count} B`
   if (count < 1_048_576) return `${(count / 1_024).toFixed(1)} KiB`

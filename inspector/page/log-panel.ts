@@ -1,5 +1,6 @@
 import type { AgentEvent } from '../../client/index.js'
 import { byId, element } from './dom.js'
+import { TRANSPORTS } from './format.js'
 import type { Received, Session } from './session.js'
 
 /** Rows that are shown; all of them are saved. */
@@ -56,11 +57,12 @@ export class LogPanel {
 
 /** Where the events before it are not simply those before it. */
 function seamsBefore (log: readonly Received[], at: number, resets: number): string[] {
-  const { event: { seq }, connection } = log[at]!
+  const { event: { seq }, connection, transport } = log[at]!
+  const source = `connection ${connection}${transport === undefined ? '' : ` over ${TRANSPORTS[transport]}`}`
   const previous = log[at - 1]
-  if (previous) return previous.connection === connection ? [] : [`connection ${connection}, resumed after ${previous.event.seq}`]
+  if (previous) return previous.connection === connection ? [] : [`${source}, resumed after ${previous.event.seq}`]
   return [
-    ...resets > 0 ? [`connection ${connection}, its place was lost: read anew`] : [],
+    ...resets > 0 ? [`${source}, its place was lost: read anew`] : [],
     ...seq > 1 ? [`${seq === 2 ? '1 is' : `1 to ${seq - 1} are`} no longer kept`] : []
   ]
 }

@@ -1,8 +1,8 @@
-import type { AgentEvent, AgentEventsError, Client, Thread } from '../../client/index.js'
+import type { AgentEvent, AgentEventsError, Client, Thread, TransportName } from '../../client/index.js'
 import { initialState, reduce, reset, withStatus, type ThreadState } from '../../client/state/index.js'
 import { Timings, type Arrival } from './timings.js'
 
-export interface Received { readonly event: AgentEvent, readonly arrival: Arrival, readonly connection: number }
+export interface Received { readonly event: AgentEvent, readonly arrival: Arrival, readonly connection: number, readonly transport: TransportName | undefined }
 
 /** A message that the log does not have yet. */
 export interface Pending { readonly clientMessageId: string, readonly text: string }
@@ -82,7 +82,7 @@ export class Session {
     // while an event is handed out, the thread is still before it
     const arrival = this.#thread.status !== 'replaying' ? 'live' : connection === this.#firstConnection ? 'history' : 'caught up'
     if (arrival === 'caught up') this.caughtUp++
-    this.log.push({ event, arrival, connection })
+    this.log.push({ event, arrival, connection, transport: this.#client.transport })
     this.timings.add(event, arrival)
     if (event.type === 'user_message' && event.data.clientMessageId !== undefined) this.#settle(event.data.clientMessageId)
     this.#become(reduce(this.state, event))
