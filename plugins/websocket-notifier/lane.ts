@@ -15,7 +15,10 @@ export interface LaneItem {
   readonly ends?: RunStatus
 }
 
-interface Waiting extends LaneItem {
+/** An item that is taken, and who waits until it is stored. */
+interface Waiting {
+  readonly item: LaneItem
+  readonly promise?: Promise<EventPosition>
   readonly resolve?: (position: EventPosition) => void
   readonly reject?: (error: unknown) => void
 }
@@ -48,10 +51,12 @@ export class Lane {
   readonly #fence: number
   /** The run can no longer write: taken over, ended elsewhere, or its lane ran over. */
   readonly #onFailed: (error: Error) => void
-  readonly #onStored: ((items: readonly LaneItem[], firstSeq: number) => void) | undefined
+  readonly #onStored: ((bodies: readonly string[], firstSeq: number) => void) | undefined
   #n: number
   #queue: Waiting[] = []
   #chars = 0
+  #taken = 0
+  #isScheduled = false
   #inFlight = false
   #failure: Error | undefined
   #ended = false
@@ -60,7 +65,7 @@ export class Lane {
   #retry: NodeJS.Timeout | undefined
   #onEnd: ((appended: Appended) => void) | undefined
 
-  constructor (log: Log, run: { threadId: string, runId: string, fence: number, n: number, agent: string }, limits: LaneLimits, onFailed: (error: Error) => void, onStored?: (items: readonly LaneItem[], firstSeq: number) => void) {
+  constructor (log: Log, run: { threadId: string, runId: string, fence: number, n: number, agent: string }, limits: LaneLimits, onFailed: (error: Error) => void, onStored?: (bodies: readonly string[], firstSeq: number) => void) {
     this.#log = log
     this.threadId = run.threadId
     this.runId = run.runId
@@ -72,21 +77,28 @@ export class Lane {
     this.#onStored = onStored
   }
 
-  /** Resolves with the event's position once it is stored. */
+  /** How many items it has taken so far. */
+  get taken (): number { return this.#taken }
+
+  /** Resolves with the event's position once it is stored. Nobody needs to wait: the run learns of a failure through onFailed. */
   append (item: LaneItem): Promise<EventPosition> {
-    const promise = new Promise<EventPosition>((resolve, reject) => {
-      const refusal = this.#take({ ...item, resolve, reject })
-      if (refusal !== undefined) reject(refusal)
+    const refusal = this.#refusal(item)
+    if (refusal !== undefined) return rejected(refusal)
+    let resolve!: (position: EventPosition) => void
+    let reject!: (error: unknown) => void
+    const promise = new Promise<EventPosition>((_resolve, _reject) => {
+      resolve = _resolve
+      reject = _reject
     })
-    // Whoever does not await must not end the process; the run learns of it through onFailed.
-    promise.catch(ignore)
+    this.#enqueue({ item, promise, resolve, reject })
     return promise
   }
 
   /** For pieces of text: resolves as soon as the lane has taken it, which is at once while there is room. */
   take (item: LaneItem): Promise<void> {
-    const refusal = this.#take(item)
+    const refusal = this.#refusal(item)
     if (refusal !== undefined) return rejected(refusal)
+    this.#enqueue({ item })
     return this.#isHalfFull() ? new Promise((resolve) => { this.#roomWaiters.push(resolve) }) : TAKEN
   }
 
@@ -96,10 +108,9 @@ export class Lane {
     this.#ended = true
     return new Promise((resolve, reject) => {
       const last = items.length - 1
-      for (let i = 0; i < last; i++) this.#enqueue(items[i]!)
+      for (let i = 0; i < last; i++) this.#enqueue({ item: items[i]! })
       this.#onEnd = resolve
-      this.#enqueue({ ...items[last]!, reject })
-      this.#flush()
+      this.#enqueue({ item: items[last]!, reject })
     })
   }
 
@@ -108,8 +119,8 @@ export class Lane {
     return this.#queue.length === 0 && !this.#inFlight ? TAKEN : new Promise((resolve) => { this.#emptyWaiters.push(resolve) })
   }
 
-  /** @returns why the item was not taken */
-  #take (item: Waiting): Error | undefined {
+  /** @returns why the item is not taken */
+  #refusal (item: LaneItem): Error | undefined {
     const refusal = this.#failure ?? (this.#ended ? new FAE_ERR_RUN_ENDED(this.runId) : undefined)
     if (refusal !== undefined) return refusal
     // What closes an open item always has room: there are no more of them than opens, and those were counted.
@@ -118,45 +129,40 @@ export class Lane {
       this.#onFailed(overflow)
       return overflow
     }
-    this.#enqueue(item)
-    this.#flush()
     return undefined
   }
 
-  #enqueue (item: Waiting): void {
+  #enqueue (waiting: Waiting): void {
+    const { item } = waiting
+    this.#taken++
     item.taken?.()
-    this.#queue.push(item)
+    this.#queue.push(waiting)
     this.#chars += item.body.length
+    if (this.#inFlight || this.#isScheduled) return
+    this.#isScheduled = true
+    // What is said in one go is one append.
+    TAKEN.then(this.#flush)
   }
 
   #isHalfFull (): boolean {
     return this.#queue.length * 2 >= this.#limits.maxEvents || this.#chars * 2 >= this.#limits.maxBytes
   }
 
-  #flush (): void {
+  readonly #flush = (): void => {
+    this.#isScheduled = false
     if (this.#inFlight || this.#queue.length === 0 || this.#failure !== undefined) return
     const call = this.#nextCall()
-    const step: { -readonly [K in keyof RunStep]: RunStep[K] } = { runId: this.runId, fence: this.#fence, n: this.#n + 1 }
+    const step: MutableStep = { runId: this.runId, fence: this.#fence, n: this.#n + 1 }
     const bodies: string[] = []
-    // The store opens first and closes then: what is closed and opened again in one call is only opened.
-    const opened = new Map<string, string>()
-    const closed = new Set<string>()
-    for (const { body, opens, closes, starts, takesOver, ends } of call) {
-      bodies.push(body)
-      if (opens !== undefined) {
-        opened.set(opens[0], opens[1])
-        closed.delete(opens[0])
-      }
-      if (closes !== undefined) {
-        opened.delete(closes)
-        closed.add(closes)
-      }
-      if (starts !== undefined) step.starts = starts
-      if (takesOver !== undefined) step.takesOver = takesOver
-      if (ends !== undefined) step.ends = ends
+    let changes: LaneItem[] | undefined
+    for (const { item } of call) {
+      bodies.push(item.body)
+      if (item.opens !== undefined || item.closes !== undefined) (changes ??= []).push(item)
+      if (item.starts !== undefined) step.starts = item.starts
+      if (item.takesOver !== undefined) step.takesOver = item.takesOver
+      if (item.ends !== undefined) step.ends = item.ends
     }
-    if (opened.size > 0) step.opens = [...opened]
-    if (closed.size > 0) step.closes = [...closed]
+    if (changes !== undefined) enter(changes, step)
     this.#inFlight = true
     this.#send(call, bodies, step, 0)
   }
@@ -164,7 +170,7 @@ export class Lane {
   #nextCall (): Waiting[] {
     let chars = 0
     let count = 0
-    while (count < this.#queue.length && count < CALL_EVENTS && chars < CALL_CHARS) chars += this.#queue[count++]!.body.length
+    while (count < this.#queue.length && count < CALL_EVENTS && chars < CALL_CHARS) chars += this.#queue[count++]!.item.body.length
     this.#chars -= chars
     if (count === this.#queue.length) {
       const all = this.#queue
@@ -176,7 +182,7 @@ export class Lane {
 
   #send (call: readonly Waiting[], bodies: readonly string[], step: RunStep, attempt: number): void {
     this.#log.append(this.threadId, bodies, { run: step }).then(
-      (appended) => { this.#stored(call, appended) },
+      (appended) => { this.#stored(call, bodies, appended) },
       (error: Error & { code?: string }) => {
         if (error.code !== 'FAE_ERR_STORE_UNAVAILABLE') {
           this.#fail(call, error)
@@ -188,13 +194,13 @@ export class Lane {
     )
   }
 
-  #stored (call: readonly Waiting[], appended: Appended): void {
+  #stored (call: readonly Waiting[], bodies: readonly string[], appended: Appended): void {
     this.#n++
     this.#inFlight = false
     const { epoch, seq } = appended.first
-    this.#onStored?.(call, seq)
+    this.#onStored?.(bodies, seq)
     for (let i = 0; i < call.length; i++) call[i]!.resolve?.({ id: formatCursor(epoch, seq + i), seq: seq + i })
-    if (call[call.length - 1]!.ends !== undefined) this.#onEnd!(appended)
+    if (call[call.length - 1]!.item.ends !== undefined) this.#onEnd!(appended)
     if (this.#roomWaiters.length > 0 && !this.#isHalfFull()) release(this.#roomWaiters)
     this.#flush()
     if (!this.#inFlight && this.#emptyWaiters.length > 0) release(this.#emptyWaiters)
@@ -207,11 +213,34 @@ export class Lane {
     const refused = [...call, ...this.#queue]
     this.#queue = []
     this.#chars = 0
-    for (const item of refused) item.reject?.(error)
+    for (const { promise, reject } of refused) {
+      promise?.catch(ignore)
+      reject?.(error)
+    }
     release(this.#roomWaiters)
     release(this.#emptyWaiters)
     this.#onFailed(error)
   }
+}
+
+type MutableStep = { -readonly [K in keyof RunStep]: RunStep[K] }
+
+/** The store opens first and closes then: what is closed and opened again in one call is only opened. */
+function enter (changes: readonly LaneItem[], step: MutableStep): void {
+  const opened = new Map<string, string>()
+  const closed = new Set<string>()
+  for (const { opens, closes } of changes) {
+    if (opens !== undefined) {
+      opened.set(opens[0], opens[1])
+      closed.delete(opens[0])
+    }
+    if (closes !== undefined) {
+      opened.delete(closes)
+      closed.add(closes)
+    }
+  }
+  if (opened.size > 0) step.opens = [...opened]
+  if (closed.size > 0) step.closes = [...closed]
 }
 
 const TAKEN = Promise.resolve()

@@ -103,9 +103,9 @@ export class WebSocketNotifier {
 
   /** The voice of a run whose record exists. @param onFailed the run can no longer write */
   openRun (run: Scope & { runId: string, fence: number, n: number, agent: string, events: number }, onFailed: (error: Error) => void): RunWriter {
-    const lane = new Lane(this, run, this.#laneLimits, onFailed, (items, firstSeq) => {
+    const lane = new Lane(this, run, this.#laneLimits, onFailed, (bodies, firstSeq) => {
       if (!this.#isLogged()) return
-      for (const [i, { body }] of items.entries()) this.#routed(typeOf(body), run, firstSeq + i)
+      for (const [i, body] of bodies.entries()) this.#routed(typeOf(body), run, firstSeq + i)
     })
     return new RunWriter(this.encoder, lane, encodeScope(run), run.events, () => { this.stats.refused++ })
   }

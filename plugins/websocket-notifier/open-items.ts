@@ -20,13 +20,15 @@ export function openedBy (type: RunEventType, data: EventData<RunEventType>): { 
     case 'tool_completed': return { id: `tool:${(data as EventData<'tool_completed'>).toolCallId}` }
     case 'agent_thinking': {
       const { agent, thinkingId, kind, phase } = data as EventData<'agent_thinking'>
+      if (phase === 'full' || phase === 'delta') return undefined
       const id = `thinking:${thinkingId}`
-      return phase === 'start' ? { id, item: { kind: 'thinking', agent, thinkingId, thinkingKind: kind } } : phase === 'end' ? { id } : undefined
+      return phase === 'start' ? { id, item: { kind: 'thinking', agent, thinkingId, thinkingKind: kind } } : { id }
     }
     case 'assistant_message': {
       const { agent, messageId, partId, phase } = data as EventData<'assistant_message'>
+      if (phase === 'full' || phase === 'delta') return undefined
       const id = `message:${partId}`
-      return phase === 'start' ? { id, item: { kind: 'message', agent, messageId, partId } } : phase === 'end' ? { id } : undefined
+      return phase === 'start' ? { id, item: { kind: 'message', agent, messageId, partId } } : { id }
     }
     case 'custom': return undefined
   }

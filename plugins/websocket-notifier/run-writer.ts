@@ -19,7 +19,8 @@ export class RunWriter {
   readonly #onRefused: () => void
   readonly #open = new Map<string, OpenItem>()
   readonly #held = new Set<HeldText>()
-  #events: number
+  /** Those of before this writer. */
+  readonly #events: number
   #tools = 0
   #isSealed = false
 
@@ -41,9 +42,13 @@ export class RunWriter {
    * Resolves with the event's position once it is stored; need not be awaited.
    * @throws FAE_ERR_EVENT_INVALID, FAE_ERR_EVENT_TOO_LARGE, FAE_ERR_RUN_ENDED, FAE_ERR_RUN_STALE
    */
-  async emit<Type extends RunEventType> (type: Type, data: EventData<Type>): Promise<EventPosition> {
-    this.flush()
-    return this.#lane.append(this.#item(type, data))
+  emit<Type extends RunEventType> (type: Type, data: EventData<Type>): Promise<EventPosition> {
+    try {
+      this.flush()
+      return this.#lane.append(this.#item(type, data))
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /** The same for a piece of text: resolves once the lane has taken it. Does not flush held text: it is what is flushed. */
@@ -61,7 +66,7 @@ export class RunWriter {
   /** agent_started of a run that waited in the queue: the first event of its own. */
   async start (data: EventData<'agent_started'>, takesOver = false): Promise<EventPosition> {
     const body = this.#encoder.encodeStarted(this.#scope, data)
-    return this.#lane.append({ body, starts: true, taken: () => { this.#events++ }, ...(takesOver && { takesOver: true as const }) })
+    return this.#lane.append({ body, starts: true, ...(takesOver && { takesOver: true as const }) })
   }
 
   /** Held text goes out before the next event, so that order is what was said. */
@@ -82,7 +87,7 @@ export class RunWriter {
    */
   async finish (status: RunStatus, completed: (counts: EventData<'agent_completed'>['counts']) => EventData<'agent_completed'>, maxBytes = this.maxEventBytes): Promise<Appended> {
     this.seal()
-    const counts = { events: this.#events + this.#open.size + 1, tools: this.#tools }
+    const counts = { events: this.#events + this.#lane.taken + this.#open.size + 1, tools: this.#tools }
     const last = { body: this.#encoder.encode(this.#scope, 'agent_completed', completed(counts), maxBytes), ends: status }
     const closings = [...this.#open.values()].reverse().map((item) => {
       const { type, data } = closingOf(item, status)
@@ -99,11 +104,10 @@ export class RunWriter {
   #item<Type extends RunEventType> (type: Type, data: EventData<Type>, maxBytes = this.maxEventBytes): LaneItem {
     const body = this.#encoder.encode(this.#scope, type, data, maxBytes)
     const touched = openedBy(type, data)
-    if (touched === undefined || this.#open.has(touched.id) === (touched.item !== undefined)) return { body, taken: () => { this.#events++ } }
+    if (touched === undefined || this.#open.has(touched.id) === (touched.item !== undefined)) return { body }
     const { id, item } = touched
     // Counted and open only if the lane takes it: what it refuses needs no end.
     const taken = (): void => {
-      this.#events++
       if (item?.kind === 'tool') this.#tools++
       if (item === undefined) this.#open.delete(id)
       else this.#open.set(id, item)

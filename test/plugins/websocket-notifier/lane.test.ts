@@ -59,6 +59,12 @@ async function stored (store: MemoryStore): Promise<unknown[]> {
   }
 }
 
+/** What was said until now is on its way to the store: what follows is another append. */
+async function sent (lane: Lane, value: unknown = 0): Promise<void> {
+  lane.append({ body: body(value) })
+  await Promise.resolve()
+}
+
 /** Whether a promise has settled by now. */
 async function isSettled (promise: Promise<unknown>): Promise<boolean> {
   let settled = false
@@ -96,17 +102,28 @@ t.test('the order is the order of the calls, awaited or not', async (t) => {
   t.same((await Promise.all(positions)).map(({ seq }) => seq), upTo(1_000).map((i) => 3 * i + 2))
 })
 
+t.test('what is said in one go is one append, and its positions are in the order of the calls', async (t) => {
+  const { store, lane } = await openLane(t)
+  const [first, , third] = [lane.append({ body: body(0) }), lane.take({ body: body(1) }), lane.append({ body: body(2) })]
+  t.same([(await first).seq, (await third).seq], [2, 4])
+  t.same(store.calls, [{ n: 2, events: 3 }])
+  t.same(await stored(store), [0, 1, 2])
+  t.equal(lane.taken, 3)
+})
+
 t.test('one append is in flight; the next takes along what gathered meanwhile, within bounds', async (t) => {
   const { store, lane } = await openLane(t, { maxEvents: 10_000, maxBytes: 8 * 1024 * 1024 })
   store.hold()
-  for (const i of upTo(1_201)) lane.append({ body: body(i) })
+  await sent(lane)
+  for (const i of upTo(1_201).slice(1)) lane.append({ body: body(i) })
   t.same(store.calls, [{ n: 2, events: 1 }])
   store.release()
   await lane.whenEmpty()
   t.same(store.calls, [{ n: 2, events: 1 }, { n: 3, events: 500 }, { n: 4, events: 500 }, { n: 5, events: 200 }])
   store.calls.length = 0
   store.hold()
-  for (let i = 0; i < 6; i++) lane.append({ body: body('x'.repeat(300_000)) })
+  await sent(lane, 'x'.repeat(300_000))
+  for (let i = 1; i < 6; i++) lane.append({ body: body('x'.repeat(300_000)) })
   store.release()
   await lane.whenEmpty()
   t.same(store.calls.map(({ events }) => events), [1, 2, 2, 1], 'bytes are bounded too')
@@ -140,6 +157,7 @@ t.test('a lane that runs over says so and takes no more, but the end has room', 
     const { store, lane, failures } = await openLane(t, limits)
     store.hold()
     lane.append({ body: body(0), opens: ['tool:1', 'a'] })
+    await Promise.resolve()
     const accepted = [lane.append({ body: body('x'.repeat(20)) }), lane.append({ body: body('x'.repeat(20)) })]
     let refused = 0
     for (let i = 0; i < 10; i++) await Promise.race([lane.append({ body: body('x'.repeat(50)) }), Promise.resolve()]).catch(() => {})
@@ -163,6 +181,7 @@ t.test('who asks is told that an item was taken, and not when it was not', async
   const taken: string[] = []
   store.hold()
   lane.append({ body: body(0), opens: ['a', '1'], taken: () => taken.push('in flight') })
+  await Promise.resolve()
   lane.append({ body: body(1), opens: ['b', '1'], taken: () => taken.push('waiting') })
   await t.rejects(lane.append({ body: body(2), opens: ['c', '1'], taken: () => taken.push('over the bound') }), { code: 'FAE_ERR_RUN_OVERFLOW' })
   t.same(taken, ['in flight', 'waiting'], 'at once, so that the end closes what was opened and nothing else')
@@ -252,6 +271,7 @@ t.test('while the store is away the same call is made again, and nothing overtak
     const { store, lane, failures } = await openLane(t)
     store.faults.push(fault, fault, fault)
     const first = lane.append({ body: body(0) })
+    await Promise.resolve()
     const rest = upTo(20).slice(1).map((i) => lane.append({ body: body(i) }))
     const empty = lane.whenEmpty()
     t.notOk(await isSettled(empty))
