@@ -5,9 +5,9 @@ import { newNodeName } from './node-name.js'
 import { applyStep, checkStart, checkStep, isLive, isRoot, startRun, type MutableRun } from './run-ledger.js'
 import {
   PAGE_EVENTS, defaultRetention,
-  type Appended, type AppendOptions, type Page, type Presence, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
+  type Appended, type AppendOptions, type Entry, type Page, type Presence, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from './store.js'
-import { MemoryThread, type MemoryEntry } from './memory-thread.js'
+import { MemoryThread } from './memory-thread.js'
 import { Tickets } from './tickets.js'
 
 /** How many threads one sweep looks at, so that expiry never holds the event loop. */
@@ -132,12 +132,12 @@ export class MemoryStore implements Store {
     if (start !== undefined) state = checkStart(start, this.#runThread.get(start.runId)?.runs!.get(start.runId), before!.map((runId) => thread.runs!.get(runId)!))
 
     const now = Date.now()
-    const first = thread.head + 1
-    const entries: MemoryEntry[] = []
-    // The key goes with the last event of its call: until then all of the answer is known.
-    for (const [i, body] of bodies.entries()) entries.push(thread.push(body, now, i === bodies.length - 1 ? key : undefined))
-    const last = thread.head
+    const first = thread.log.head + 1
+    const entries: Entry[] = []
+    for (const body of bodies) entries.push(thread.push(body, now))
+    const last = thread.log.head
     thread.touchedAt = now
+    // The key goes with the last event of its call: until then all of the answer is known.
     if (key !== undefined) (thread.keys ??= new Map()).set(key, { first, last, runId: start?.runId })
     let next: MutableRun | undefined
     if (start !== undefined) {
@@ -153,21 +153,18 @@ export class MemoryStore implements Store {
     }
     this.#trim(thread, now)
     for (const watcher of thread.watchers) watcher.events(entries)
-    return {
-      first: { epoch: thread.epoch, seq: first },
-      last: { epoch: thread.epoch, seq: last },
-      ...(start !== undefined && { run: snapshot(run!), before: before! }),
-      ...(next !== undefined && { next: snapshot(next) })
-    }
+    const appended = { first: { epoch: thread.epoch, seq: first }, last: { epoch: thread.epoch, seq: last } }
+    if (start !== undefined) return { ...appended, run: snapshot(run!), before: before! }
+    return next === undefined ? appended : { ...appended, next: snapshot(next) }
   }
 
   async read (threadId: string, afterSeq: number, limit = PAGE_EVENTS): Promise<Page> {
     const thread = this.#thread(threadId)
     this.#trim(thread, Date.now())
     return {
-      entries: thread.slice(afterSeq, Math.min(limit, PAGE_EVENTS)),
-      head: thread.head,
-      first: thread.first,
+      entries: thread.log.slice(afterSeq, Math.min(limit, PAGE_EVENTS)),
+      head: thread.log.head,
+      first: thread.log.first,
       epochs: [{ epoch: thread.epoch, from: 1 }]
     }
   }
@@ -232,7 +229,7 @@ export class MemoryStore implements Store {
         return
       }
       this.#trim(thread, now)
-      const isIdle = thread.size === 0 && thread.roots.length === 0 && thread.watchers.length === 0
+      const isIdle = thread.log.size === 0 && thread.roots.length === 0 && thread.watchers.length === 0
       if (isIdle && thread.touchedAt + this.#retention.positionMs < now) this.#forget(thread)
     }
   }

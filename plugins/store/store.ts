@@ -32,7 +32,12 @@ export interface ThreadState {
 }
 
 /** One stored event: `json` is the whole event as it goes on the wire, id and seq in front. */
-export interface Entry { readonly seq: number, readonly json: string }
+export interface Entry {
+  readonly seq: number
+  readonly json: string
+  /** Bytes of json as UTF-8, where the store has counted them. */
+  readonly bytes?: number
+}
 
 export interface Page {
   /** In order, without gaps, beginning after the seq asked for or, where that is trimmed, at `first`. */

@@ -20,7 +20,8 @@ function writeFrame (target: Buffer, offset: number, text: string, length: numbe
     target.writeUInt32BE(length, offset + 6)
   }
   const start = offset + headerSize(length)
-  target.write(text, start, length)
+  // As many bytes as characters: it is all ASCII, which needs no encoding.
+  target.write(text, start, length, length === text.length ? 'latin1' : 'utf8')
   return start + length
 }
 
@@ -43,8 +44,7 @@ export interface Batch {
 export function frameEntries (entries: readonly Entry[]): Batch {
   const lengths: number[] = []
   let size = 0
-  for (const { json } of entries) {
-    const length = Buffer.byteLength(json)
+  for (const { json, bytes: length = Buffer.byteLength(json) } of entries) {
     lengths.push(length)
     size += headerSize(length) + length
   }

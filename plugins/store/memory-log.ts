@@ -1,0 +1,86 @@
+import { PAGE_BYTES, type Entry, type Retention } from './store.js'
+
+/** The smallest and the largest block; each is about as large as all before it. */
+const MIN_BLOCK = 2 * 1024
+const MAX_BLOCK = 64 * 1024
+
+/** A run of events: where each ends in the buffer, and when it came. */
+interface Block {
+  /** seq of its first event. */
+  readonly first: number
+  readonly buffer: Buffer
+  readonly ends: number[]
+  readonly at: number[]
+}
+
+/**
+ * The retained events of one thread, as UTF-8 in blocks outside of the heap: what is kept for days costs the garbage
+ * collector nothing.
+ */
+export class MemoryLog {
+  /** seq of the newest event, 0 before the first. */
+  head = 0
+  /** seq of the oldest retained event; head + 1 when none is. */
+  first = 1
+  /** Of the retained events. */
+  bytes = 0
+  #oldestAt = Infinity
+  readonly #blocks: Block[] = []
+
+  get size (): number { return this.head - this.first + 1 }
+
+  push (json: string, bytes: number, at: number): void {
+    this.head++
+    let block = this.#blocks[this.#blocks.length - 1]
+    let start = block === undefined ? 0 : endOf(block)
+    if (block === undefined || start + bytes > block.buffer.length) {
+      const size = Math.max(bytes, Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, this.bytes)))
+      block = { first: this.head, buffer: Buffer.allocUnsafeSlow(size), ends: [], at: [] }
+      start = 0
+      this.#blocks.push(block)
+    }
+    // As many bytes as characters: it is all ASCII, which needs no encoding.
+    block.buffer.write(json, start, bytes, bytes === json.length ? 'latin1' : 'utf8')
+    block.ends.push(start + bytes)
+    block.at.push(at)
+    this.bytes += bytes
+    if (this.size === 1) this.#oldestAt = at
+  }
+
+  /** Forgets the oldest events that retention no longer covers. @returns whether there were any */
+  trim ({ maxEvents, maxBytes, maxAgeMs }: Retention, now: number): boolean {
+    const before = this.first
+    while (this.size > maxEvents || this.bytes > maxBytes || this.#oldestAt < now - maxAgeMs) this.#shift()
+    return this.first !== before
+  }
+
+  /** Events after `afterSeq`, as many as a page takes. */
+  slice (afterSeq: number, limit: number): Entry[] {
+    const entries: Entry[] = []
+    let seq = Math.max(afterSeq + 1, this.first)
+    let pageBytes = 0
+    for (const { first, buffer, ends } of this.#blocks) {
+      for (let i = seq - first; i < ends.length; i++, seq++) {
+        if (entries.length >= limit || pageBytes >= PAGE_BYTES) return entries
+        const start = i === 0 ? 0 : ends[i - 1]!
+        const bytes = ends[i]! - start
+        entries.push({ seq, json: buffer.toString('utf8', start, ends[i]), bytes })
+        pageBytes += bytes
+      }
+    }
+    return entries
+  }
+
+  #shift (): void {
+    const [{ first, ends, at }] = this.#blocks as [Block]
+    const i = this.first - first
+    this.bytes -= ends[i]! - (i === 0 ? 0 : ends[i - 1]!)
+    this.first++
+    this.#oldestAt = at[i + 1] ?? this.#blocks[1]?.at[0] ?? Infinity
+    if (i + 1 === ends.length) this.#blocks.shift()
+  }
+}
+
+function endOf ({ ends }: Block): number {
+  return ends[ends.length - 1]!
+}
