@@ -19,11 +19,15 @@ export interface EventPosition {
 export const Cursor = Type.String({ pattern: `^[0-9a-z]{${TIME_DIGITS + RANDOM_DIGITS}}-[0-9]{${SEQ_DIGITS}}$`, description: 'A position in a thread; sortable as text, otherwise opaque' })
 export type Cursor = Static<typeof Cursor>
 
+/** What is missing before so many digits. */
+const ZEROS = Array.from({ length: SEQ_DIGITS + 1 }, (_, digits) => '0'.repeat(SEQ_DIGITS - digits))
+
 const cursorPattern = new RegExp(`^([0-9a-z]{${TIME_DIGITS + RANDOM_DIGITS}})-([0-9]{${SEQ_DIGITS}})$`)
 
 /** The cursor of a position, which is also the id of the event that stands there. */
 export function formatCursor (epoch: string, seq: number): string {
-  return `${epoch}-${String(seq).padStart(SEQ_DIGITS, '0')}`
+  const digits = String(seq)
+  return `${epoch}-${ZEROS[digits.length]}${digits}`
 }
 
 /** The position that a cursor names, or undefined if it is not one of ours. Never throws. */

@@ -69,6 +69,7 @@ export class Run implements AgentInstance<unknown, unknown>, ToolRun {
   /** Settles when agent_started is stored, for a run that waited in its thread's queue. */
   #begun: Promise<unknown> | undefined
   #firstSeq: number
+  readonly #partBase: string
   #parts = 0
 
   constructor (setup: RunSetup) {
@@ -78,6 +79,7 @@ export class Run implements AgentInstance<unknown, unknown>, ToolRun {
     this.user = setup.user
     this.context = setup.context
     this.messageId = setup.messageId
+    this.#partBase = this.messageId.slice(this.messageId.indexOf('_') + 1)
     this.log = setup.log
     this.parent = setup.parent
     this.span = setup.span
@@ -97,7 +99,7 @@ export class Run implements AgentInstance<unknown, unknown>, ToolRun {
 
   /** A new id for a block of text or thinking of this run. */
   partId (kind: 'part' | 'thinking'): string {
-    return `${kind}_${this.messageId.slice(this.messageId.indexOf('_') + 1)}_${++this.#parts}`
+    return `${kind}_${this.#partBase}_${++this.#parts}`
   }
 
   describe (): RunInfo {

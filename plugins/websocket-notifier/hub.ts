@@ -160,7 +160,7 @@ export class Hub implements ConnectionOwner {
     else this.#dirtyConnections.push(dirty)
     if (this.#isScheduled) return
     this.#isScheduled = true
-    setImmediate(() => { this.#flush() })
+    setImmediate(this.#flush)
   }
 
   congested (connection: Connection): void {
@@ -221,7 +221,7 @@ export class Hub implements ConnectionOwner {
     clearInterval(this.#progressTimer)
   }
 
-  #flush (): void {
+  readonly #flush = (): void => {
     this.#isScheduled = false
     const feeds = this.#dirtyFeeds
     this.#dirtyFeeds = []
