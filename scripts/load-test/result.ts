@@ -1,4 +1,4 @@
-import { cpus, totalmem } from 'node:os'
+import type { Machine } from '../machine.js'
 import type { LoadOptions } from './options.js'
 import { isClean, type Verdict } from './verdict.js'
 
@@ -16,7 +16,7 @@ export interface Second {
 }
 
 export interface LoadResult {
-  machine: { node: string, platform: string, cpu: string, cores: number, memoryGiB: number }
+  machine: Machine
   options: LoadOptions
   /** Events that agents were told are stored. */
   sent: number
@@ -39,11 +39,6 @@ export interface LoadResult {
   memoryMiB: { servers: number, receivers: number }
   connectSeconds: number
   seconds: Second[]
-}
-
-export function describeMachine (): LoadResult['machine'] {
-  const [first] = cpus()
-  return { node: process.version, platform: `${process.platform} ${process.arch}`, cpu: first?.model ?? 'unknown', cores: cpus().length, memoryGiB: Math.round(totalmem() / 2 ** 30) }
 }
 
 /** What is wrong, in words; nothing when every receiver got what the log holds. */

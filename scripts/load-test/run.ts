@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { RedisServer } from '../../test/support/redis-server.js'
+import { describeMachine } from '../machine.js'
 import type { ServerStart } from './messages.js'
 import { Meter } from './meter.js'
 import { now, type LoadOptions } from './options.js'
 import { Part } from './part.js'
-import { describeMachine, format, ms, type LoadResult } from './result.js'
+import { format, ms, type LoadResult } from './result.js'
 import { addVerdict, newVerdict } from './verdict.js'
 
 /** Files that a process has open beside its sockets. */
@@ -15,7 +16,8 @@ const OTHER_FILES = 200
 /** How long servers may take for what is due when the time is over. */
 const DRAIN_MS = 120_000
 
-type Cleanup = Array<() => unknown>
+/** What is to be undone at the end, the last first. */
+export type Cleanup = Array<() => unknown>
 
 /** @returns what to do about it, when a process would need more open files than it may have */
 export function fileLimitProblem ({ connections, nodes, receivers }: LoadOptions, allowed = hardFileLimit()): string | undefined {
@@ -102,7 +104,8 @@ export async function runLoadTest (options: LoadOptions, progress: (line: string
   }
 }
 
-async function startStore (store: LoadOptions['store'], cleanup: Cleanup): Promise<ServerStart['store']> {
+/** A new and empty one of this kind, that goes with the test. */
+export async function startStore (store: LoadOptions['store'], cleanup: Cleanup): Promise<ServerStart['store']> {
   if (store === 'memory') return store
   if (store === 'redis') return { redis: (await RedisServer.start({ teardown: (fn) => { cleanup.push(fn) } })).url }
   const folder = await mkdtemp(join(tmpdir(), 'agent-events-load-'))
