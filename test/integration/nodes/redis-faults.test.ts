@@ -31,6 +31,23 @@ t.test('Redis is killed and comes back empty, under load: every record is the ne
   }
 })
 
+t.test('Redis is killed and comes back with an older copy, under load: every record is what is left and what came after, and everybody was told (B3, B4)', async (t) => {
+  const redis = await RedisServer.start(t)
+  const stage = await Stage.set(t, { redis: redis.url })
+  await redis.command('SAVE')
+  const kept = stage.talkers.map(({ record }) => record[0]!.id)
+  await stage.talkOn(1)
+  await stage.breakDown(() => redis.kill())
+  await redis.start()
+  await stage.untilLive()
+  await stage.talkOn(2)
+  await stage.check(t, false)
+  for (const [i, { record, resets }] of stage.talkers.entries()) {
+    t.ok(resets > 0, 'was told')
+    t.equal(record[0]!.id, kept[i], 'what the copy has is there')
+  }
+})
+
 t.test('Redis stands still for longer than a lease, under load: no run is lost (B3, E3)', async (t) => {
   const redis = await RedisServer.start(t)
   const stage = await Stage.set(t, { redis: redis.url, leaseMs: 2_000 })
