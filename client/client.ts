@@ -43,6 +43,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   /** A WebSocket on trial: it takes over as soon as it is connected. */
   #candidate: Socket | undefined
   #way: Way = {}
+  /** When to connect again; or until when the fallback must be loaded. */
   #reconnectTimer: ReturnType<typeof setTimeout> | undefined
   #stableTimer: ReturnType<typeof setTimeout> | undefined
   #stopWaking: (() => void) | undefined
@@ -62,7 +63,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     this.#isAuto = transport === 'auto'
     this.#isSteppedDown = transport === 'sse' || transport === 'polling'
     const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket
-    if (WebSocket === undefined && !this.#isSteppedDown) throw clientError('FAE_ERR_OPTION_INVALID', "There is no global WebSocket: pass one as option 'WebSocket', from the package 'ws' for instance")
+    if (WebSocket === undefined && !this.#isSteppedDown) throw clientError('FAE_ERR_OPTION_INVALID', "No global WebSocket: pass one as option 'WebSocket', from the package 'ws' for instance")
     this.#socketOptions = {
       WebSocket: WebSocket!,
       connectTimeoutMs,
@@ -115,8 +116,9 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
 
   wake (): void {
     if (this.#status !== 'idle') return
-    this.#stopWaking = onWake(() => {
-      this.#transport?.check()
+    this.#stopWaking = onWake((isOnline) => {
+      this.#attempts = 0
+      this.#transport?.check(isOnline)
       if (this.#status === 'offline') this.#connect()
     })
     this.#connect()
@@ -159,20 +161,28 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   // ---------- the connection ----------
 
   async #connect (): Promise<void> {
-    clearTimeout(this.#reconnectTimer)
-    this.#reconnectTimer = undefined
+    this.#stopTimer()
     if (!this.#isSteppedDown) {
       this.#transport = this.#openSocket()
       return this.#become('connecting')
     }
+    // reachable in neither way, it is the server that is away: the WebSocket first, when it is back
+    this.#isSteppedDown = !this.#isAuto
+    this.#unopened = 0
+    // loading takes no longer than any other attempt
+    this.#reconnectIn(this.#socketOptions.connectTimeoutMs)
     this.#become('connecting')
+    const isLoading = () => this.#status === 'connecting' && !this.#transport
     try {
       // only where it is needed: most pages never load it
       const { Fallback } = await import('./fallback.js')
-      if (this.#status !== 'connecting') return
+      if (!isLoading()) return
+      this.#stopTimer()
       const fallback: Transport = this.#transport = new Fallback(this, this.#door, this.#way, this.#handlers(() => fallback))
     } catch (error) {
-      if (this.#status === 'connecting') this.#lost(0, String(error))
+      if (!isLoading()) return
+      this.#stopTimer()
+      this.#lost(0, String(error))
     }
   }
 
@@ -200,8 +210,13 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     }
   }
 
-  #reconnectIn (ms: number): void {
+  #stopTimer (): void {
     clearTimeout(this.#reconnectTimer)
+    this.#reconnectTimer = undefined
+  }
+
+  #reconnectIn (ms: number): void {
+    this.#stopTimer()
     this.#reconnectTimer = setTimeout(() => {
       // only after a goaway is there still one
       const old = this.#transport
@@ -222,11 +237,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   }
 
   #lost (code: number, reason: string): void {
-    if (this.#status === 'connecting' && this.#isAuto) {
-      // reachable in neither way, it is the server that is away: the WebSocket first, when it is back
-      if (this.#isSteppedDown) this.#unopened = 0
-      this.#isSteppedDown = ++this.#unopened >= BLOCKED_AFTER
-    }
+    if (this.#status === 'connecting' && this.#isAuto) this.#isSteppedDown = ++this.#unopened >= BLOCKED_AFTER
     this.#disconnected()
     const isSecondChance = code === NOT_AUTHENTICATED && !this.#refused
     if (isSecondChance) this.#refused = true
@@ -255,7 +266,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   }
 
   #free (error: AgentEventsError): void {
-    clearTimeout(this.#reconnectTimer)
+    this.#stopTimer()
     this.#stopWaking?.()
     this.cursors.flush()
     this.#become('closed')

@@ -144,7 +144,8 @@ export class Fallback implements Transport {
     }
   }
 
-  check (): void {
+  check (isOnline = false): void {
+    if (isOnline && !this.connected) return this.#lose()
     for (const reader of this.#readers.values()) if (Date.now() - reader.heardAt > COMMENT_MS) reader.restart()
     // the page woke up, perhaps in another network
     if (this.#webSocketTimer !== undefined) this.#ladder.tryWebSocket()
@@ -163,28 +164,26 @@ export class Fallback implements Transport {
   get #mode (): ConnectedFrame['mode'] { return this.name === 'polling' || this.#readers.size > LIVE_REQUESTS ? 'degraded' : 'realtime' }
 
   async #open (): Promise<void> {
-    const opening = new AbortController()
-    const { signal } = this.#life
-    const abort = () => { opening.abort() }
-    const timer = setTimeout(abort, this.#connectTimeoutMs)
-    signal.addEventListener('abort', abort)
+    const timer = setTimeout(() => { this.#lose() }, this.#connectTimeoutMs)
+    // beside it: whichever the network lets through first
+    if (this.#isAuto) this.#tryWebSocketLater()
     try {
-      const { userId, inbox } = await askTicket(this.#door, opening.signal)
+      const { userId, inbox } = await askTicket(this.#door, this.#life.signal)
       if (this.#isOver) return
       this.connected = { type: 'connected', connectionId: '', userId, inbox, heartbeatMs: COMMENT_MS, maxPayload: Infinity, mode: this.#mode }
       this.#handlers.onFrame(this.connected)
-      if (this.#isAuto) this.#tryWebSocketLater()
       if (this.#way.isStreamBlocked) this.#tryStreamLater()
     } catch (error) {
       this.#lose(error)
     } finally {
       clearTimeout(timer)
-      signal.removeEventListener('abort', abort)
     }
   }
 
-  #lose (error: unknown): void {
+  #lose (error: unknown = 'No answer in time'): void {
     if (this.#isOver) return
+    // says nothing about WebSockets
+    if (!this.connected) this.#way.webSockets = 0
     this.close()
     this.#handlers.onLost((error as Partial<HttpError>).closeCode ?? ABNORMAL, String(error))
   }
@@ -193,6 +192,7 @@ export class Fallback implements Transport {
 
   async #post (frame: SendFrame | CancelFrame, path: string, body: object): Promise<void> {
     const ref = frame.ref!
+    const timer = setTimeout(() => { this.#lose() }, SILENCE_MS.none)
     try {
       const response = await request(this.#door, path, { body, signal: this.#life.signal })
       const accepted = await response.json() as { threadId: string, runId: string, cursor: string }
@@ -203,6 +203,8 @@ export class Fallback implements Transport {
       // unanswered, the client says it again on the next connection, and it counts once
       if (refusal === undefined) return this.#lose(error)
       this.#handlers.onFrame({ type: 'error', ref, ...refusal, ...('threadId' in frame && { threadId: frame.threadId }) })
+    } finally {
+      clearTimeout(timer)
     }
   }
 
@@ -231,11 +233,11 @@ export class Fallback implements Transport {
       if (isLive && !reader.isLive && reader.isUpToDate) reader.restart()
       reader.isLive = isLive
     }
-    if (size === LIVE_REQUESTS || size === LIVE_REQUESTS + 1) this.#tellMode('Only the first threads are live')
+    if (size === LIVE_REQUESTS || size === LIVE_REQUESTS + 1) this.#tellMode()
   }
 
-  #tellMode (reason: string): void {
-    if (this.connected) this.#handlers.onFrame({ type: 'status', mode: this.#mode, reason })
+  #tellMode (): void {
+    if (this.connected) this.#handlers.onFrame({ type: 'status', mode: this.#mode, reason: this.name })
   }
 
   async #follow (reader: Reader): Promise<void> {
@@ -374,7 +376,7 @@ export class Fallback implements Transport {
     this.#way.isStreamBlocked = true
     this.#failures = 0
     this.#hasStreamed = false
-    this.#tellMode('Streams do not arrive: polling')
+    this.#tellMode()
     this.#tryStreamLater()
   }
 
@@ -417,7 +419,7 @@ export class Fallback implements Transport {
     abort()
     if (this.#isOver) return
     if (this.#way.isStreamBlocked) return this.#tryStreamLater()
-    this.#tellMode('Streams arrive again')
+    this.#tellMode()
     for (const reader of this.#readers.values()) reader.restart()
   }
 }

@@ -37,7 +37,7 @@ export interface HttpRequest {
 export async function request (door: Door, path: string, { method = 'POST', query = {}, body, signal }: HttpRequest): Promise<FetchResponse> {
   const url = door.url(path)
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
-  const options: FetchOptions = { method, signal, cache: 'no-store', headers: { ...await headersOf(door) } }
+  const options: FetchOptions = { method, signal, cache: 'no-store', headers: { ...await headersOf(door, signal) } }
   if (body) {
     options.headers['content-type'] = 'application/json'
     options.body = JSON.stringify(body)
@@ -50,20 +50,26 @@ export async function request (door: Door, path: string, { method = 'POST', quer
   throw new HttpError(response.status, code, message)
 }
 
-/** Asked anew each time, so that a token may be renewed meanwhile. */
-async function headersOf ({ options: { headers }, report }: Door): Promise<Readonly<Record<string, string>> | undefined> {
+/** Asked anew each time, so that a token may be renewed meanwhile; which may take for ever, and then nobody waits. */
+async function headersOf ({ options: { headers }, report }: Door, signal: AbortSignal): Promise<Readonly<Record<string, string>> | undefined> {
+  if (typeof headers !== 'function') return headers
+  let abort!: () => void
+  const aborted = new Promise<never>((_resolve, reject) => { abort = () => { reject(signal.reason) } })
+  signal.addEventListener('abort', abort)
   try {
-    return typeof headers === 'function' ? await headers() : headers
+    return await Promise.race([headers(), aborted])
   } catch (error) {
-    report(error)
+    if (!signal.aborted) report(error)
     throw error
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
 }
 
 /** Where a WebSocket goes that is to show headers: a constructor of the host's sends them itself. */
 export async function addressOf (door: Door, signal: AbortSignal): Promise<SocketAddress> {
   const url = door.url('ws')
-  if (door.options.WebSocket) return { url, headers: await headersOf(door) }
+  if (door.options.WebSocket) return { url, headers: await headersOf(door, signal) }
   const { ticket } = await askTicket(door, signal)
   url.searchParams.set('ticket', ticket)
   return { url }

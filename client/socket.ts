@@ -45,9 +45,9 @@ export class Socket implements Transport {
     this.#webSocket!.send(text)
   }
 
-  check (): void {
+  check (isOnline = false): void {
     const restMs = this.#heardAt + this.#silenceMs - Date.now()
-    if (restMs > 0) return this.#watch(restMs)
+    if (restMs > 0 && (this.connected || !isOnline)) return this.#watch(restMs)
     this.#terminate()
     this.#lose(HEARTBEAT_LOST, 'The server was silent for too long')
   }

@@ -21,8 +21,11 @@ export interface Transport {
   readonly connected: ConnectedFrame | undefined
   /** One frame as JSON text. */
   send (text: string): void
-  /** Looks whether the peer has been silent for too long; gives the connection up if so. */
-  check (): void
+  /**
+   * Looks whether the peer has been silent for too long; gives the connection up if so.
+   * @param isOnline the network is back: what was asked without it may never be answered
+   */
+  check (isOnline?: boolean): void
   /** Says goodbye; resolves when everything is freed, within a second. Handlers are not called any more. */
   close (): Promise<void>
 }

@@ -3,15 +3,15 @@ type Listen = (type: string, listener: (event: { type: string }) => void) => voi
 interface Target { addEventListener?: Listen, removeEventListener?: Listen }
 
 /**
- * Calls the listener when the network is back, the page is shown again or becomes visible: moments at which waiting longer
- * is pointless.
+ * Calls the listener when the network is back (true), the page is shown again or becomes visible: moments at which waiting
+ * longer is pointless.
  * @returns stops listening
  */
-export function onWake (listener: () => void): () => void {
+export function onWake (listener: (isOnline: boolean) => void): () => void {
   const page = globalThis as unknown as Target & { document?: Target & { visibilityState?: string } }
   const { document } = page
   const onEvent = ({ type }: { type: string }) => {
-    if (type !== 'visibilitychange' || document?.visibilityState === 'visible') listener()
+    if (type !== 'visibilitychange' || document?.visibilityState === 'visible') listener(type === 'online')
   }
   const targets = [[page, 'online'], [page, 'pageshow'], [document, 'visibilitychange']] as const
   // not with the signal of an AbortController: a page in Node (jsdom) has another one than Node

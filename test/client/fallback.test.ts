@@ -31,7 +31,7 @@ for (const fault of ['cut', 'stall'] as const) {
   t.test(`no stream gets through either (${fault}): polling carries a run, and users are told (E1, E3)`, async (t) => {
     const network = await Network.start(t)
     network.webSocket = network.stream = fault
-    const { client, errors } = network.client(t, { connectTimeoutMs: 60 })
+    const { client, errors } = network.client(t, { connectTimeoutMs: 1_000 })
     const thread = client.thread(await network.thread())
     const log = new Log(thread)
     const run = await thread.send('ping', { agent: 'triage' })
@@ -43,9 +43,21 @@ for (const fault of ['cut', 'stall'] as const) {
   })
 }
 
+t.test('the network swallows what is asked by HTTP: a WebSocket is tried beside it', async (t) => {
+  const network = await Network.start(t)
+  network.webSocket = 'cut'
+  network.ticket = 'stall'
+  const { client, errors } = network.client(t, { connectTimeoutMs: 1e9 })
+  client.connect().catch(() => {})
+  await until(() => network.count('/tickets') === 1)
+  network.webSocket = undefined
+  await until(() => client.transport === 'websocket')
+  t.same(errors, [])
+})
+
 t.test('down and up again in the middle of a run, with one cursor: every event once', async (t) => {
   const network = await Network.start(t)
-  const { client, errors } = network.client(t, { connectTimeoutMs: 200 })
+  const { client, errors } = network.client(t, { connectTimeoutMs: 1_000 })
   const thread = client.thread(await network.thread())
   const log = new Log(thread)
   const run = await thread.send('6', { agent: 'walker' })
@@ -98,7 +110,7 @@ t.test('a network that changes its mind at any moment: no loss, no double (B4)',
   const transports = new Set<string>()
   await fc.assert(fc.asyncProperty(fc.boolean(), fc.array(happening, { minLength: 5, maxLength: 25 }), async (isBlocked, happenings) => {
     if (isBlocked) network.webSocket = network.stream = 'cut'
-    const { client } = network.client(t, { connectTimeoutMs: 40 })
+    const { client } = network.client(t, { connectTimeoutMs: 200 })
     const log = new Log(client.thread(await network.thread()))
     let sent = 0
     for (const it of happenings) {

@@ -5,7 +5,7 @@ import t from 'tap'
 import { WebSocket } from 'ws'
 import { createClient, type AgentEventsError, type ClientOptions } from '../../client/index.js'
 import { formatCursor } from '../../schemas/index.js'
-import { seqsOf, until, upTo } from './helpers.js'
+import { hasten, seqsOf, until, upTo } from './helpers.js'
 import { Log, Network } from './network.js'
 import { EPOCH } from './wire-server.js'
 
@@ -183,6 +183,16 @@ t.test('what is sent', async (t) => {
     t.match(JSON.parse(bodies[0]!), { content: 'hi', clientMessageId: /./ })
   })
 
+  t.test('no answer at all is none either: sent again', async (t) => {
+    const gateway = await Gateway.start(t)
+    gateway.instead = (door) => door === 'messages' && gateway.count('messages') === 1
+    const { client } = gateway.client(t, { transport: 'sse' })
+    await client.connect()
+    hasten(t, 30_000)
+    t.equal((await client.thread('t').send('hi')).runId, 'run_1')
+    t.equal(gateway.count('messages'), 2)
+  })
+
   t.test('one that does not want it is', async (t) => {
     const gateway = await Gateway.start(t)
     const { client } = gateway.client(t, { transport: 'sse' })
@@ -203,7 +213,7 @@ t.test('403 of our server is final', async (t) => {
 t.test('a server that does not answer is given up in time', async (t) => {
   const gateway = await Gateway.start(t)
   gateway.instead = () => gateway.count('tickets') < 3
-  const { client } = gateway.client(t, { transport: 'polling', connectTimeoutMs: 30 })
+  const { client } = gateway.client(t, { transport: 'polling', connectTimeoutMs: 300 })
   t.match(await client.connect(), { userId: 'u' })
 })
 
@@ -225,6 +235,18 @@ t.test('when the page wakes up', async (t) => {
     await until(() => client.transport === 'websocket')
     t.same(await (await log.thread.send('ping')).result(), { answer: 'PING' })
     t.same(log.ids, await log.equals(network.server))
+  })
+
+  t.test('what was asked without a network is asked again at once', async (t) => {
+    const gateway = await Gateway.start(t)
+    gateway.instead = (door) => door === 'tickets' && gateway.count('tickets') === 1
+    const { client } = gateway.client(t, { transport: 'sse', connectTimeoutMs: 1e9, backoff: { initialMs: 1e9, maxMs: 1e9 } })
+    client.connect().catch(() => {})
+    await until(() => gateway.count('tickets') === 1)
+    wake()
+    await until(() => client.connected)
+    wake()
+    t.equal(client.status, 'live', 'a connection that lives is left alone')
   })
 
   t.test('a request that has been silent while the page slept is made anew, another is left alone', async (t) => {

@@ -1,10 +1,11 @@
+import type tap from 'tap'
 import { WebSocket } from 'ws'
 import { createClient, type AgentEvent, type Client, type ClientOptions, type Thread } from '../../client/index.js'
 import { WireServer } from './wire-server.js'
 
 /** Resolves when the condition holds; rejects at the deadline and says what was waited for. */
 export async function until (condition: () => unknown, what = String(condition)): Promise<void> {
-  const deadline = Date.now() + 10_000
+  const deadline = Date.now() + 30_000
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`Waited in vain for ${what}`)
     await new Promise((resolve) => { setTimeout(resolve, 2) })
@@ -12,6 +13,13 @@ export async function until (condition: () => unknown, what = String(condition))
 }
 
 interface Test { teardown (fn: () => unknown): unknown }
+
+/** Makes timers of so many milliseconds fire almost at once. */
+export function hasten (t: Test & Pick<typeof tap, 'intercept'>, hastenedMs: number): void {
+  const timers = setTimeout
+  const value = (listener: () => void, ms: number, ...rest: []) => timers(listener, ms === hastenedMs ? 300 : ms, ...rest)
+  t.intercept(globalThis, 'setTimeout', { value })
+}
 
 /** A server and a client of it, both gone after the test. */
 export async function setup (t: Test, options: Partial<ClientOptions> = {}): Promise<{ server: WireServer, client: Client, errors: unknown[] }> {

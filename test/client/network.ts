@@ -13,8 +13,9 @@ interface Test { teardown (fn: () => unknown): void }
 export class Network {
   readonly server: StartedApp
   readonly proxy: TcpProxy
-  /** What happens to an upgrade, a stream and a long-poll; nothing: they pass. */
+  /** What happens to an upgrade, a ticket, a stream and a long-poll; nothing: they pass. */
   webSocket: Fault
+  ticket: Fault
   stream: Fault
   poll: Fault
   /** First lines of the requests, as they came. */
@@ -28,6 +29,7 @@ export class Network {
       if (line === undefined) return undefined
       this.requests.push(line)
       if (line.includes('/ws')) return this.webSocket
+      if (line.includes('/tickets')) return this.ticket
       if (line.includes('live=sse')) return this.stream
       return line.includes('live=long-poll') ? this.poll : undefined
     }

@@ -172,7 +172,7 @@ t.test('an event is handed out when all listeners of the one before have settled
 })
 
 t.test('acknowledgements are gathered and cumulative (C5)', async (t) => {
-  const { server, client } = await setup(t, { ackMs: 20 })
+  const { server, client } = await setup(t, { ackMs: 200 })
   const seqs = seqsOf(client.thread('t'))
   await until(() => server.frames.length === 1)
   server.count('t', 100)

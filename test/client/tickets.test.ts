@@ -5,7 +5,7 @@ import { createClient, type ClientOptions } from '../../client/index.js'
 import { triage } from '../support/agents.js'
 import { startApp } from '../support/start-app.js'
 import { TcpProxy } from '../support/tcp-proxy.js'
-import { until } from './helpers.js'
+import { hasten, until } from './helpers.js'
 import { Log, walker, step } from './network.js'
 
 interface Test { teardown (fn: () => unknown): void }
@@ -121,22 +121,47 @@ for (const transport of ['auto', 'sse', 'polling'] as const) {
         transport,
         nextToken: (tokens) => {
           const isGood = Date.now() < expiresAt
-          if (!isGood) [current, expiresAt] = [tokens.issue(150), Date.now() + 150]
+          if (!isGood) [current, expiresAt] = [tokens.issue(1_000), Date.now() + 1_000]
           return current
         }
       })
       let expiresAt = 0
       const log = new Log(thread)
-      const run = await thread.send('4', { agent: 'walker' })
-      for (let tokensBefore = 1; tokensBefore <= 4; tokensBefore++) {
+      const run = await thread.send('2', { agent: 'walker' })
+      for (let tokensBefore = 1; tokensBefore <= 2; tokensBefore++) {
         await until(() => tokens.issued.length > tokensBefore)
         await step()
       }
-      t.equal(await run.result(), 4)
+      t.equal(await run.result(), 2)
       t.same(log.ids, await log.equals(server))
       t.not(client.status, 'closed')
       t.same(errors, [])
     })
+  })
+}
+
+for (const transport of ['auto', 'sse', 'polling'] as const) {
+  t.test(`headers that never come are not waited for, ${transport}`, async (t) => {
+    let hanging = 1
+    let issue = () => ''
+    const { server, client, thread, tokens, errors } = await setup(t, {
+      transport,
+      connectTimeoutMs: 1_000,
+      headers: async () => {
+        if (hanging-- > 0) await new Promise(() => {})
+        return { authorization: `Bearer ${issue()}` }
+      }
+    })
+    issue = () => tokens.issue()
+    client.connect().catch(() => {})
+    await until(() => client.connected)
+
+    hanging = 1
+    hasten(t, 30_000)
+    const log = new Log(thread)
+    t.same(await (await thread.send('ping')).result(), { answer: 'PING' })
+    t.same(log.ids, await log.equals(server))
+    t.same(errors, [])
   })
 }
 
