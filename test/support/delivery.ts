@@ -29,6 +29,19 @@ export async function logOf (app: FastifyInstance, threadId: string, after?: str
   }
 }
 
+/** Stores events of so many bytes, one in each thread in turn, and does not wait for one before the next. */
+export async function appendAll (app: FastifyInstance, threadIds: readonly string[], count: number, bytes: number, isCustom: boolean): Promise<void> {
+  await Promise.all(Array.from({ length: count }, (_, i) => app.notifier.sendToThread(threadIds[i % threadIds.length]!, {
+    type: 'user_message',
+    data: { content: `${i} ${'x'.repeat(bytes)}${isCustom ? '\u{1f41f} "quoted"' : ''}` }
+  })))
+}
+
+/** How many connections have more in their buffers than they should. */
+export function congestedIn (app: FastifyInstance): number {
+  return [...app.notifier.hub.connections.values()].filter(({ congested }) => congested).length
+}
+
 /** Every subscription, feed and connection is gone. */
 export async function untilEmpty (app: FastifyInstance): Promise<void> {
   const { connections, feeds } = app.notifier.hub

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { defineAgent, defineTool, Type } from '../../index.js'
+import { appendAll, congestedIn, ServerSockets, untilEmpty } from './delivery.js'
 import type { NodeOptions } from './node-process.js'
 import { connectCluster } from './redis-cluster.js'
 import { startApp } from './start-app.js'
@@ -8,7 +9,7 @@ import { startApp } from './start-app.js'
  * One node of many: an app in a process of its own over one Redis. Its options are the first argument, as JSON. Says
  * { port }, and answers { id, call, args } with { id, result } or { id, error }. SIGTERM closes it as a deployment does.
  */
-const { redis, leaseMs } = JSON.parse(process.argv[2]!) as NodeOptions
+const { redis, limits, ...storeOptions } = JSON.parse(process.argv[2]!) as NodeOptions
 
 const search = defineTool({
   name: 'search',
@@ -64,14 +65,22 @@ const patient = defineAgent({
 const { app, port } = await startApp({ teardown () {} }, {
   agents: [echo, long, patient],
   events: { place: Type.Object({ pid: Type.Number() }) },
-  store: { redis: typeof redis === 'object' && 'cluster' in redis ? connectCluster(redis.cluster) : redis, ...(leaseMs !== undefined && { leaseMs }) },
-  limits: { connectionsPerUser: 1_000 },
+  store: { redis: typeof redis === 'object' && 'cluster' in redis ? connectCluster(redis.cluster) : redis, ...storeOptions },
+  limits: { connectionsPerUser: 1_000, ...limits },
   closeGraceMs: 0,
   debug: true
 })
 
+const sockets = new ServerSockets(app)
+
 const calls: Record<string, (...args: any[]) => unknown> = {
   confirmed: (threadId: string, cursor: string, timeoutMs: number) => app.notifier.confirmed(threadId, cursor, { timeoutMs }),
+  append: (threadIds: readonly string[], count: number, bytes: number, isCustom: boolean) => appendAll(app, threadIds, count, bytes, isCustom),
+  hold (port: number) { sockets.hold(port) },
+  release (port: number) { sockets.release(port) },
+  releaseAll () { sockets.releaseAll() },
+  congested: () => congestedIn(app),
+  untilEmpty: () => untilEmpty(app),
   active: () => app.agents.active().map(({ runId }) => runId)
 }
 

@@ -1,6 +1,8 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import type { Retention } from '../../plugins/store/index.js'
+import type { ConnectionLimits } from '../../plugins/websocket-notifier/connection.js'
 import type { AgentEvent } from '../../schemas/index.js'
 import type { Watched } from './redis-sentinel.js'
 
@@ -11,6 +13,8 @@ export interface NodeOptions {
   /** A URL, the options for Sentinel, or the ports of a Cluster. */
   readonly redis: string | Watched['options'] | { readonly cluster: readonly number[] }
   readonly leaseMs?: number
+  readonly retention?: Partial<Retention>
+  readonly limits?: Partial<ConnectionLimits>
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -78,6 +82,17 @@ export class NodeProcess {
   async active (): Promise<string[]> {
     return await this.#call('active') as string[]
   }
+
+  /** See delivery.ts. */
+  async append (threadIds: readonly string[], count: number, bytes: number, isCustom: boolean): Promise<void> {
+    await this.#call('append', threadIds, count, bytes, isCustom)
+  }
+
+  async hold (port: number | undefined): Promise<void> { await this.#call('hold', port) }
+  async release (port: number | undefined): Promise<void> { await this.#call('release', port) }
+  async releaseAll (): Promise<void> { await this.#call('releaseAll') }
+  async congested (): Promise<number> { return await this.#call('congested') as number }
+  async untilEmpty (): Promise<void> { await this.#call('untilEmpty') }
 
   /** Everything retained of a thread, as this node tells it over HTTP. */
   async logOf (threadId: string, userId: string): Promise<AgentEvent[]> {

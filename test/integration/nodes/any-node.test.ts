@@ -2,7 +2,7 @@ import t from 'tap'
 import type { AgentEvent, EventOf } from '../../../schemas/index.js'
 import { connect, get, post } from '../../support/connect.js'
 import { until } from '../../support/delivery.js'
-import { NodeProcess } from '../../support/node-process.js'
+import { NodeProcess, startGateway } from '../../support/node-process.js'
 import { RedisServer } from '../../support/redis-server.js'
 import { brokenRules } from '../../support/run-rules.js'
 import { finalLog, Talker } from '../../support/talker.js'
@@ -107,35 +107,38 @@ t.test('one clientMessageId at all nodes at once is one message and one run', as
   for (const type of ['user_message', 'agent_started', 'agent_completed']) t.equal(log.filter((event) => event.type === type).length, messages, type)
 })
 
-t.test('a client that is cut off one node after every single event of a run on another: the record is the log (B4)', async (t) => {
-  let events = Infinity
-  let cutAfter = 0
-  for (; cutAfter <= events + 1; cutAfter++) {
-    const proxy = await TcpProxy.start(t, b.port)
-    const talker = await Talker.start(t, `cut ${cutAfter}`, a, proxy.url)
-    let seen = 0
-    let isBroken = false
-    proxy.onFrame = (text): Fault => {
-      if (text.startsWith('{"id":')) seen++
-      // 0 is the answer to the subscribe, before any event
-      if (isBroken || seen < cutAfter || (cutAfter === 0 && !text.includes('"subscribed"'))) return undefined
-      isBroken = true
-      return 'cut'
+for (const watching of [[b, c], [a, b, c]]) {
+  t.test(`a client that is cut off after every single event of a run and goes on at another of ${watching.length} nodes: the record is the log (B4)`, async (t) => {
+    const gateway = await startGateway(t, watching)
+    let events = Infinity
+    let cutAfter = 0
+    for (; cutAfter <= events + 1; cutAfter++) {
+      const proxy = await TcpProxy.start(t, Number(new URL(gateway).port))
+      const talker = await Talker.start(t, `cut ${cutAfter}`, a, proxy.url)
+      let seen = 0
+      let isBroken = false
+      proxy.onFrame = (text): Fault => {
+        if (text.startsWith('{"id":')) seen++
+        // 0 is the answer to the subscribe, before any event
+        if (isBroken || seen < cutAfter || (cutAfter === 0 && !text.includes('"subscribed"'))) return undefined
+        isBroken = true
+        return 'cut'
+      }
+      await until(() => talker.thread.status === 'live', 'the subscription')
+      const { body: { runId } } = await post(a.url, `/threads/${talker.threadId}/messages`, talker.userId, { content: 'ping' })
+      await until(() => endOf(talker.record, runId) !== undefined, () => talker.last, PATIENCE_MS)
+      const log = await a.logOf(talker.threadId, talker.userId)
+      t.strictSame(talker.record, log, `after ${cutAfter}`)
+      t.strictSame(brokenRules(log), [])
+      t.strictSame([talker.problems, talker.resets], [[], 0])
+      if (cutAfter <= log.length) t.equal(proxy.accepted, 2, 'was cut once')
+      events = log.length
+      await talker.client.close()
+      await proxy.close()
     }
-    await until(() => talker.thread.status === 'live', 'the subscription')
-    const { body: { runId } } = await post(a.url, `/threads/${talker.threadId}/messages`, talker.userId, { content: 'ping' })
-    await until(() => endOf(talker.record, runId) !== undefined, () => talker.last, PATIENCE_MS)
-    const log = await a.logOf(talker.threadId, talker.userId)
-    t.strictSame(talker.record, log, `after ${cutAfter}`)
-    t.strictSame(brokenRules(log), [])
-    t.strictSame([talker.problems, talker.resets], [[], 0])
-    if (cutAfter <= log.length) t.equal(proxy.accepted, 2, 'was cut once')
-    events = log.length
-    await talker.client.close()
-    await proxy.close()
-  }
-  t.comment({ cuts: cutAfter })
-})
+    t.comment({ cuts: cutAfter })
+  })
+}
 
 t.test('every node lives', async (t) => {
   for (const node of nodes) {
