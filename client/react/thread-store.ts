@@ -35,15 +35,13 @@ class ThreadStore<T> {
   }
 
   add (listener: () => void): () => void {
-    // one entry per component, also if two share a function
-    const entry = () => { listener() }
-    this.#listeners.add(entry)
+    this.#listeners.add(listener)
     if (this.#detach === undefined) {
       this.#attach()
       this.#thread.replay()
     }
     return () => {
-      this.#listeners.delete(entry)
+      this.#listeners.delete(listener)
       // later: a component that is mounted in place of this one, or again by StrictMode, goes on with the same state
       queueMicrotask(() => { this.#freeIfUnused() })
     }

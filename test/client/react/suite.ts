@@ -10,7 +10,7 @@ import { useThread, type ThreadView } from '../../../client/react/index.js'
 import { defineAgent, type AgentEventsOptions } from '../../../index.js'
 import { triage } from '../../support/agents.js'
 import { startApp } from '../../support/start-app.js'
-import { until } from '../helpers.js'
+import { setup as setupWire, until } from '../helpers.js'
 
 interface Test { teardown (fn: () => unknown): unknown }
 
@@ -132,6 +132,27 @@ t.test('a message that does not change is not rendered again while another one g
   t.ok(renders.get(seen.view.messages.at(-1)!.id)! > 2, 'the one that grew was')
 })
 
+t.test('a view that does not change is the same object, whoever else is rendered again', async (t) => {
+  const { client, threadId } = await setup(t)
+  const views: ThreadView<Agents>[] = []
+  const seen = new Seen()
+  const Inner = memo(({ view }: { view: ThreadView<Agents> }) => {
+    views.push(view)
+    return null
+  })
+  function Outer ({ title }: { title: string }) {
+    const view = useThread(client, threadId)
+    seen.render(view)
+    return createElement('section', { title }, createElement(Inner, { view }))
+  }
+  const { element, render } = mount(t, createElement(Outer, { title: 'one' }))
+  await until(() => seen.view?.status === 'live')
+  const renders = views.length
+  render(createElement(Outer, { title: 'two' }))
+  await until(() => element.querySelector('section')?.title === 'two')
+  t.equal(views.length, renders)
+})
+
 t.test('components share one state and one subscription, also under StrictMode', async (t) => {
   const { client, threadId, sentFrames } = await setup(t)
   const [left, right] = [new Seen(), new Seen()]
@@ -145,6 +166,21 @@ t.test('components share one state and one subscription, also under StrictMode',
   t.equal(left.text, 'ping|[thinking]|[tool]|PING', 'nothing is there twice')
   t.equal(sentFrames('subscribe'), 1)
   t.equal(sentFrames('unsubscribe'), 0)
+})
+
+t.test('a component that takes the place of the last one goes on with its state', async (t) => {
+  const { client, threadId, sentFrames } = await setup(t)
+  const [before, after] = [new Seen(), new Seen()]
+  const page = mount(t, createElement(Show, { key: 'before', client, threadId, seen: before }))
+  await until(() => before.view?.status === 'live')
+  await (await before.view.send('ping', { agent: 'triage' })).result()
+  await until(() => before.view.runs[0]?.status === 'success')
+  page.render(createElement(Show, { key: 'after', client, threadId, seen: after }))
+  await until(() => after.renders.length > 0)
+  await (await after.view.send('pong', { agent: 'triage' })).result()
+  await until(() => after.view.runs.length === 2 && after.view.runs[1]!.status === 'success')
+  t.equal(after.renders[0]!.view.messages, before.view.messages)
+  t.same([sentFrames('subscribe'), sentFrames('unsubscribe')], [1, 0])
 })
 
 t.test('one more component shows everything at once', async (t) => {
@@ -185,6 +221,55 @@ t.test('the last one to go frees everything; the next one begins anew', async (t
   t.equal(seen.renders.length, renders, 'nobody renders what is gone')
 })
 
+t.test('the last one to go leaves no frame behind', async (t) => {
+  const { app, client, threadId } = await setup(t)
+  const seen = new Seen()
+  const page = mount(t, createElement(Show, { client, threadId, seen }))
+  await until(() => seen.view?.status === 'live')
+  // none of these is ever shown
+  const asked: number[] = []
+  const cancelled: number[] = []
+  const { cancelAnimationFrame } = globalThis as { cancelAnimationFrame?: unknown }
+  Object.assign(globalThis, { requestAnimationFrame: () => asked[asked.push(asked.length + 1) - 1], cancelAnimationFrame: (handle: number) => cancelled.push(handle) })
+  t.teardown(() => Object.assign(globalThis, { requestAnimationFrame, cancelAnimationFrame }))
+  await app.notifier.sendToThread(threadId, { type: 'assistant_message', data: { agent: 'host', partId: 'p', phase: 'full', text: 'Hi' } })
+  await until(() => asked.length === 1)
+  const thread = client.thread(threadId)
+  page.unmount()
+  await until(() => thread.status === 'closed')
+  t.same(cancelled, asked)
+})
+
+t.test('the place in the log is lost: what was shown goes, and what there is comes', async (t) => {
+  const { server, client } = await setupWire(t)
+  server.count('t', 3)
+  const seen = new Seen()
+  const numbers = () => seen.view?.messages.flatMap(({ parts }) => parts.map((part) => part.type === 'custom' && part.value)).join()
+  mount(t, createElement(Show, { client: client as Client<Agents>, threadId: 't', seen }))
+  await until(() => numbers() === '1,2,3')
+  server.restart('t', 'k3xw9q00bbbb', 2)
+  await until(() => seen.view.cursor === 'k3xw9q00bbbb-0000000002')
+  t.equal(numbers(), '1,2')
+  t.equal(seen.view.status, 'live')
+})
+
+t.test('a thread is shown from its beginning, also where the client keeps cursors', async (t) => {
+  const { client, threadId, url } = await setup(t)
+  await (await client.thread(threadId).send('ping', { agent: 'triage' })).result()
+  const kept = new Map<string, string>()
+  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => { kept.set(key, value) }, removeItem: (key: string) => { kept.delete(key) } }
+  for (const load of ['the first', 'the second']) {
+    const seen = new Seen()
+    const page = createClient<Agents>({ url, query: { userId: 'u' }, WebSocket, storage })
+    const { unmount } = mount(t, createElement(Show, { client: page, threadId, seen }))
+    await until(() => seen.view?.runs[0]?.status === 'success')
+    t.equal(seen.text, 'ping|[thinking]|[tool]|PING', `${load} page`)
+    unmount()
+    await page.close()
+    t.equal(kept.size, 1, 'a cursor is kept')
+  }
+})
+
 t.test('somebody else who listens to the thread', async (t) => {
   t.test('goes on when the last component goes, and gets nothing twice when one comes back', async (t) => {
     const { app, client, threadId, sentFrames } = await setup(t)
@@ -206,6 +291,35 @@ t.test('somebody else who listens to the thread', async (t) => {
     await until(() => again.view?.messages.length === 3)
     t.equal(again.text, 'one|two|three')
     t.same(seqs, [1, 2, 3])
+  })
+
+  t.test('goes on when the last component goes; when the thread is closed meanwhile, the next one gets another', async (t) => {
+    const { app, client, threadId } = await setup(t)
+    const seen = new Seen()
+    const page = mount(t, createElement(Show, { client, threadId, seen }))
+    await until(() => seen.view?.status === 'live')
+    const thread = client.thread(threadId)
+    thread.onAny(() => {})
+    page.unmount()
+    await new Promise((resolve) => { setImmediate(resolve) })
+    t.equal(thread.status, 'live')
+    thread.close()
+    await app.notifier.sendToThread(threadId, { type: 'assistant_message', data: { agent: 'host', partId: 'p', phase: 'full', text: 'later' } })
+    const again = new Seen()
+    mount(t, createElement(Show, { client, threadId, seen: again }))
+    await until(() => again.view?.status === 'live' && again.text === 'later')
+    t.not(client.thread(threadId), thread)
+  })
+
+  t.test('was there first, and nothing has happened: a component shows the status all the same', async (t) => {
+    const { client, threadId } = await setup(t)
+    const thread = client.thread(threadId)
+    thread.onAny(() => {})
+    await until(() => thread.status === 'live')
+    const seen = new Seen()
+    mount(t, createElement(Show, { client, threadId, seen }))
+    await until(() => seen.view?.status === 'live')
+    t.same(seen.view.messages, [])
   })
 
   t.test('was there first: a component still shows everything, and the others are told of a reset', async (t) => {
@@ -277,6 +391,16 @@ t.test('on a server it is empty, connects to nothing, and a page takes it over',
   await (await seen.view.send('ping', { agent: 'triage' })).result()
   await until(() => element.textContent === 'live: ping|[thinking]|[tool]|PING')
   t.same(errors, [])
+
+  // what others have shown since is not what the server knew
+  const late = newRoot()
+  late.innerHTML = html
+  const another = new Seen()
+  const lateRoot = hydrateRoot(late, createElement(Show, { client, threadId, seen: another }), { onRecoverableError: (error) => { errors.push(error) } })
+  t.teardown(() => { lateRoot.unmount() })
+  await until(() => late.textContent === 'live: ping|[thinking]|[tool]|PING')
+  t.same(errors, [])
+  t.same(another.renders[0]!.view.messages, [])
 })
 
 t.test('a render that never becomes a component leaves nothing behind', async (t) => {

@@ -67,6 +67,17 @@ t.test('text', async (t) => {
     t.same(textOf(log), [['ab', 'done']])
   })
 
+  t.test('says why it ended, and which step a thought belongs to', async (t) => {
+    const log = new Log()
+    log.add('agent_thinking', { agent: 'triage', thinkingId: 'th', kind: 'status', phase: 'start', text: 'a', step: { name: 'plan', index: 0, total: 2 } }, { runId: 'r' })
+    log.add('agent_thinking', { agent: 'triage', thinkingId: 'th', kind: 'status', phase: 'end', text: 'b' }, { runId: 'r' })
+    log.add('assistant_message', { agent: 'triage', messageId: 'm', partId: 'p', phase: 'full', text: 'cut', finishReason: 'length' }, { runId: 'r' })
+    t.same(fold(log.events).messages[0]!.parts, [
+      { type: 'thinking', id: 'th', kind: 'status', text: 'ab', state: 'done', step: { name: 'plan', index: 0, total: 2 } },
+      { type: 'text', id: 'p', text: 'cut', state: 'done', finishReason: 'length' }
+    ])
+  })
+
   t.test('a full one stands alone', async (t) => {
     const log = new Log()
     log.say('r', 'p', 'start', 'a')
@@ -103,7 +114,7 @@ t.test('a user sends parts', async (t) => {
 
 t.test('a tool call from its first argument on', async (t) => {
   const log = new Log()
-  const call = { agent: 'triage', toolCallId: 'c', tool: 'search', attempt: 1 }
+  const call = { agent: 'triage', toolCallId: 'c', tool: 'search', attempt: 2 }
   const part = () => fold(log.events).messages[0]!.parts[0]
   log.add('tool_executing', { ...call, phase: 'input_delta', argsText: '{"q' }, { runId: 'r' })
   log.add('tool_executing', { ...call, phase: 'input_delta', argsText: '":1}' }, { runId: 'r' })
@@ -113,10 +124,16 @@ t.test('a tool call from its first argument on', async (t) => {
   log.add('tool_executing', { ...call, phase: 'progress', progress: 0.5, progressText: 'half' }, { runId: 'r' })
   t.match(part(), { state: 'running', args: { q: 1 }, title: 'Searching', progress: 0.5, progressText: 'half' })
   for (const status of ['ok', 'error', 'denied', 'cancelled', 'timeout'] as const) {
-    const completed = log.add('tool_completed', { ...call, status, ...(status === 'ok' ? { output: 2 } : { error: { code: 'X', message: 'x' } }), durationMs: 3 }, { runId: 'r' })
-    t.match(part(), { state: status, args: { q: 1 }, durationMs: 3, ...(status === 'ok' ? { output: 2 } : { error: { code: 'X' } }) })
+    const completed = log.add('tool_completed', { agent: 'triage', toolCallId: 'c', tool: 'search', status, ...(status === 'ok' ? { output: 2 } : { error: { code: 'X', message: 'x' } }), durationMs: 3 }, { runId: 'r' })
+    t.match(part(), { state: status, attempt: 2, title: 'Searching', args: { q: 1 }, durationMs: 3, ...(status === 'ok' ? { output: 2 } : { error: { code: 'X' } }) })
     log.events.splice(log.events.indexOf(completed), 1)
   }
+})
+
+t.test('an output that was cut says so', async (t) => {
+  const log = new Log()
+  log.add('tool_completed', { agent: 'triage', toolCallId: 'c', tool: 'search', status: 'ok', output: 'long …', durationMs: 2, truncated: { bytes: 200_000 } }, { runId: 'r' })
+  t.match(fold(log.events).messages[0]!.parts, [{ state: 'ok', output: 'long …', truncated: { bytes: 200_000 } }])
 })
 
 t.test('runs', async (t) => {
@@ -244,9 +261,12 @@ t.test('pure: nothing given is changed, and two futures of one state do not dist
   freeze(base.runs)
   const futures = ['left', 'right'].map((name) => {
     const own = new Log(log.events.length)
-    for (let at = 0; at < 40; at++) own.say(`${name}-${name === 'left' ? at : 39 - at}`, 'p', 'full', name)
-    own.say('shared', 'p', 'full', name)
+    // what both have is not at the same place in both
+    if (name === 'right') own.say('shared', 'p', 'full', name)
+    for (let at = 0; at < 40; at++) own.say(`${name}-${at}`, 'p', 'full', name)
+    if (name === 'left') own.say('shared', 'p', 'full', name)
     for (let at = 0; at < 40; at++) own.say(`${name}-${at}`, 'p2', 'full', name)
+    own.say('shared', 'p2', 'full', name)
     return freeze(own.events)
   })
   // taken in turns, so that each sees what the other has left behind
