@@ -198,6 +198,10 @@ t.test('a page that imports one thing does not get the rest', async (t) => {
   const whole = await bundled(`import * as all from 'fastify-agent-events/client'; ${show('all')}`)
   t.ok(whole.files.includes('client/client.js') && whole.files.includes('client/fallback.js'))
   t.comment(`all of the client: ${whole.bytes} bytes`)
+  for (const path of ['client', 'client/state', 'client/react']) {
+    const { files } = await bundled(`import * as all from 'fastify-agent-events/${path}'; ${show('all')}`)
+    t.same(files.filter((file) => !/^(client\/|schemas\/close-codes\.js$)/.test(file)), [], `${path} needs nothing from elsewhere`)
+  }
   const cases: [string, string[]][] = [
     ["import type { Client } from 'fastify-agent-events/client'", []],
     ["import 'fastify-agent-events/client'", []],
