@@ -68,7 +68,8 @@ function prepareIdentity (): void {
     if (current === who.value) return
     current = who.value
     kept.setItem(key, who.value)
-    location.hash = '#/new'
+    // a token is more often a fresh one than somebody else's
+    if (!isToken) location.hash = '#/new'
     operatorView.use(serverOf())
     userView.use(serverOf())
   }

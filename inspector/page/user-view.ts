@@ -47,6 +47,7 @@ export class UserView {
   /** Becomes another person's, with a connection of its own. */
   async use (server: Server): Promise<void> {
     const threadId = this.#session?.threadId
+    clearAlert()
     this.#session?.close()
     this.#session = undefined
     this.#client?.close()

@@ -5,9 +5,9 @@ import { buildServer } from '../../server/server.js'
 import { openBrowser } from '../support/browser.js'
 import { connect, post } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
-import { OPERATOR, SECRET, hs256 } from '../server/fixtures/tokens.js'
+import { OPERATOR, SECRET, hs256, inSeconds } from '../server/fixtures/tokens.js'
 import { Gates, guideBehind } from '../support/guide.js'
-import { badge, open, row, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
+import { badge, open, row, savedLog, say, startInspected, threadIdOf, until, untilRun } from './helpers.js'
 
 test('connections, threads and mappings, as they change', async (t) => {
   const { url, gates } = await startInspected(t)
@@ -125,4 +125,31 @@ test('the standalone server shows it at /, also to people with tokens', async (t
   await page.locator('#connections tbody tr', { hasText: 'ada' }).waitFor()
   t.notMatch(page.url(), token)
   t.equal(await page.evaluate(() => localStorage.length), 0, 'no token outlives its tab')
+})
+
+test('a token that expires: the page asks for another one, and goes on in the same thread', async (t) => {
+  const app = await buildServer(readConfig({ LOG_LEVEL: 'silent', STORE: 'memory', AUTH: 'jwt', JWT_SECRET: SECRET }, {}))
+  t.teardown(() => app.close())
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  const headers = { authorization: `Bearer ${hs256({ sub: 'ada' })}`, 'content-type': 'application/json' }
+  const ask = async (path: string, body?: unknown) => (await fetch(url + path, { headers, ...body !== undefined && { method: 'POST', body: JSON.stringify(body) } })).json()
+  const { threadId } = await ask('/threads', {}) as { threadId: string }
+  await ask(`/threads/${threadId}/messages`, { content: 'How do I resume after a reconnect?' })
+  const page = (await openBrowser(t, {}, /40[13]/)).pages()[0]!
+  await page.goto(`${url}/#/thread/${threadId}`)
+  const token = page.getByLabel('Token', { exact: true })
+  const paste = async (expiresInSeconds: number) => {
+    await token.fill(hs256({ sub: 'ada', exp: inSeconds(expiresInSeconds) }))
+    await token.press('Enter')
+    await badge(page, 'live')
+  }
+  await paste(5)
+  await badge(page, 'closed')
+  await page.getByRole('alert').getByText('asks for a token').waitFor()
+
+  await paste(600)
+  await page.getByRole('alert').getByText('asks for a token').waitFor({ state: 'detached' })
+  await untilRun(page, 'success')
+  t.equal(threadIdOf(page), threadId)
+  t.same(await savedLog(page), await ask(`/threads/${threadId}/events`))
 })
