@@ -18,8 +18,10 @@ interface Reader { events: AgentEvent[], error?: unknown }
 /** The published client of Durable Streams. */
 function durableStreams (url: string, live: 'long-poll' | 'sse', signal: AbortSignal, offset: Offset = '-1'): Reader {
   const reader: Reader = { events: [] }
+  // An abort while it waits to come back is not heard by it: it would ask for ever.
+  const fetchUntilAborted: typeof fetch = async (...args) => signal.aborted ? new Response(null, { status: 410 }) : fetch(...args)
   const read = async (): Promise<void> => {
-    const response = await stream<AgentEvent>({ url, headers, live, offset, signal, json: true, warnOnHttp: false, backoffOptions: { initialDelay: 5, maxDelay: 50, multiplier: 1.3 } })
+    const response = await stream<AgentEvent>({ url, headers, live, offset, signal, json: true, fetch: fetchUntilAborted, warnOnHttp: false, backoffOptions: { initialDelay: 5, maxDelay: 50, multiplier: 1.3 } })
     response.subscribeJson(({ items }) => { reader.events.push(...items) })
     await response.closed
   }
@@ -62,7 +64,7 @@ const talker = defineAgent({
   name: 'talker',
   description: 'Says one thing after the other',
   async run (_input, ctx) {
-    for (let i = 0; i < 150; i++) {
+    for (let i = 0; i < 60; i++) {
       await ctx.think(`${i}`)
       await setTimeout(PAUSE_MS, undefined, { signal: ctx.signal })
     }
@@ -95,7 +97,7 @@ t.test('a live run to its end, and through a restart of the server', async (t) =
   const cut = run().catch(() => {})
   await ends('agent_started', 2)
   const before = Object.values(readers).map(({ events }) => events.length)
-  await until(() => Object.values(readers).every(({ events }, i) => events.length > before[i]! + 10), 'the middle of the second run')
+  await until(() => Object.values(readers).every(({ events }, i) => events.length > before[i]! + 10), 'the middle of the second run', 30_000)
   await app.close()
   await cut
   ;({ app, url, port } = await open(port))
@@ -104,7 +106,7 @@ t.test('a live run to its end, and through a restart of the server', async (t) =
   await ends('agent_completed', 3)
 
   const log = await logOf(app, 't1')
-  t.ok(log.length > 310)
+  t.ok(log.length > 130)
   for (const [name, { events, error }] of Object.entries(readers)) {
     t.equal(error, undefined)
     t.same(events.map(({ seq }) => seq), log.map(({ seq }) => seq), `${name}: every event once, in order`)
@@ -129,7 +131,7 @@ t.test('the client of Durable Streams resumes from any event, and reads what is 
   t.equal(all.offset, log[4]!.id)
   for (const live of ['long-poll', 'sse'] as const) {
     const reader = durableStreams(events, live, over.signal, log[1]!.id)
-    await until(() => reader.events.length >= 3, 'the rest')
+    await until(() => reader.events.length >= 3, 'the rest', 30_000)
     t.same(reader.events, log.slice(2), live)
   }
   await t.rejects(stream({ url: events, headers, live: false, offset: '000000000000-0000000001', warnOnHttp: false }), { status: 410 } as object as Error)
@@ -147,10 +149,10 @@ t.test('a log that moved on under the client of Durable Streams ends in a 410, n
   t.teardown(() => { over.abort() })
   for (const live of ['long-poll', 'sse'] as const) {
     const reader = durableStreams(`${url}/threads/t1/events`, live, over.signal, 'now')
-    await until(() => app.notifier.hub.streams.size === 1, 'the reader')
+    await until(() => app.notifier.hub.streams.size === 1, 'the reader', 30_000)
     // In one turn, before anything of it is read.
     await Promise.all(Array.from({ length: 30 }, (_, i) => say(`${i}`)))
-    await until(() => reader.error !== undefined, () => `the end of ${live}: ${reader.events.length} events`)
+    await until(() => reader.error !== undefined, () => `the end of ${live}: ${reader.events.length} events`, 30_000)
     t.match(reader.error, { status: 410 }, live)
     t.same(reader.events, [])
   }
