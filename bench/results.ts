@@ -12,71 +12,71 @@ export interface Results {
   readonly minutes: number
   readonly rounds: number
   /** Whose figures they are: the machine and what ran on it. */
-  readonly machine: Record<string, string>
+  readonly machine: Readonly<Record<string, string>>
   readonly results: readonly Result[]
+}
+
+export interface Table { readonly head: readonly string[], readonly rows: ReadonlyArray<readonly string[]> }
+
+export interface Spread { readonly median: number, readonly low: number, readonly high: number }
+
+/** Of the rounds; undefined when this side has no such figure. */
+export function spreadOf (result: Result, row: string, side: string, figure: string): Spread | undefined {
+  const values = valuesOf(result, row, side, figure)
+  return values.length === 0 ? undefined : { median: median(values), low: Math.min(...values), high: Math.max(...values) }
 }
 
 function valuesOf ({ cells }: Result, row: string, side: string, figure: string): number[] {
   const cell = cells.find((cell) => cell.row === row && cell.side === side)
-  if (cell === undefined) throw new Error(`'${side}' has no '${row}'`)
-  return cell.rounds.flatMap((figures) => figures[figure] ?? [])
+  return cell?.rounds.flatMap((figures) => figures[figure] ?? []) ?? []
 }
 
-/** Medians with the lowest and the highest, and ours as a ratio of each peer: the median of the rounds' ratios. */
-export function figuresTable (result: Result): string {
-  const [first, ...units] = Object.entries(result.units)
-  const header = ['', '', first![1], 'ours / this', ...units.map(([, unit]) => unit)]
-  const rows = result.cells.map(({ row, side }) => {
-    const show = (figure: string): string => withSpread(valuesOf(result, row, side, figure))
-    return [row, side, show(first![0]), ratioToOurs(result, row, side, first![0]), ...units.map(([figure]) => show(figure))]
-  })
-  return table([header, ...rows])
+/** Each figure of the sides beside each other: the median of the rounds, with the lowest and the highest. */
+export function figuresTable (result: Result): Table {
+  const rows = new Set(result.cells.map(({ row }) => row))
+  const sides = [...new Set(result.cells.map(({ side }) => side))]
+  return {
+    head: ['', ...sides],
+    rows: [...rows].flatMap((row) => Object.entries(result.units).flatMap(([figure, unit]) => {
+      const spreads = sides.map((side) => spreadOf(result, row, side, figure))
+      if (spreads.every((spread) => spread === undefined)) return []
+      return [[`${row}: ${unit}`, ...spreads.map((spread) => spread === undefined ? '' : `${round(spread.median)} (${round(spread.low)} to ${round(spread.high)})`)]]
+    }))
+  }
 }
 
-function ratioToOurs (result: Result, row: string, side: string, figure: string): string {
-  const isBeside = !side.startsWith('ours') && result.cells.some((cell) => cell.row === row && cell.side === 'ours')
-  return !isBeside || valuesOf(result, row, side, figure).length === 0 ? '' : round(ratio(result, { row, figure, of: 'ours', to: side }))
+/** What is to be kept, and whether it is. A ratio of two sides is the median of the rounds' ratios. */
+export function barsTable (results: readonly Result[]): Table {
+  return {
+    head: ['', 'measured', 'floor', 'goal', ''],
+    rows: results.flatMap((result) => result.bars.map((bar) => {
+      const { row, figure, of, to, better, floor, goal } = bar
+      const sign = better === 'lower' ? '≤' : '≥'
+      const measured = measuredFor(result, bar)
+      return [
+        `${result.workload}, ${row}: ${result.units[figure]}, ${of}${to === undefined ? '' : ` / ${to}`}`,
+        round(measured),
+        floor === undefined ? '' : `${sign} ${round(floor)}`,
+        goal === undefined ? '' : `${sign} ${round(goal)}`,
+        verdict(bar, measured)
+      ]
+    }))
+  }
 }
 
-function ratio (result: Result, { row, figure, of, to }: Pick<Bar, 'row' | 'figure' | 'of' | 'to'>): number {
+function measuredFor (result: Result, { row, figure, of, to }: Bar): number {
   const values = valuesOf(result, row, of, figure)
   return median(to === undefined ? values : valuesOf(result, row, to, figure).map((other, i) => values[i]! / other))
 }
 
-/** What was to be kept, and whether it was. */
-export function barsTable (results: readonly Result[]): string {
-  const rows = results.flatMap((result) => result.bars.map((bar) => {
-    const { row, figure, of, to, better, floor, goal } = bar
-    const measured = ratio(result, bar)
-    const keeps = (limit: number): boolean => better === 'lower' ? measured <= limit : measured >= limit
-    const sign = better === 'lower' ? '≤' : '≥'
-    const verdict = goal !== undefined && keeps(goal) ? 'goal' : floor === undefined ? 'below the goal' : keeps(floor) ? 'kept' : 'missed'
-    return [
-      `${result.workload}, ${row}`,
-      `${of}${to === undefined ? '' : ` / ${to}`}, ${result.units[figure]}`,
-      round(measured),
-      floor === undefined ? '' : `${sign} ${round(floor)}`,
-      goal === undefined ? '' : `${sign} ${round(goal)}`,
-      verdict
-    ]
-  }))
-  return table([['', '', 'measured', 'floor', 'goal', ''], ...rows])
+function verdict ({ better, floor, goal }: Bar, measured: number): string {
+  const keeps = (limit: number): boolean => better === 'lower' ? measured <= limit : measured >= limit
+  if (goal !== undefined && keeps(goal)) return 'goal reached'
+  if (floor === undefined) return goal === undefined ? '' : 'goal not reached'
+  return keeps(floor) ? 'kept' : 'missed'
 }
 
-function withSpread (values: readonly number[]): string {
-  if (values.length === 0) return ''
-  return `${round(median(values))} (${round(Math.min(...values))} to ${round(Math.max(...values))})`
-}
-
+/** Three digits are more than a second run would give again. */
 export function round (value: number): string {
-  if (value >= 1_000) return Math.round(value).toLocaleString('en')
-  return String(Number(value.toPrecision(3)))
-}
-
-/** Markdown, that can be read on a terminal too. */
-export function table (rows: ReadonlyArray<readonly string[]>): string {
-  const widths = rows[0]!.map((_, column) => Math.max(1, ...rows.map((row) => row[column]!.length)))
-  const line = (row: readonly string[]): string => `| ${row.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
-  const [header, ...body] = rows
-  return [line(header!), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...body.map(line)].join('\n')
+  return value >= 1_000 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)))
 }

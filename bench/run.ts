@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import { parseArgs } from 'node:util'
-import { barsTable, figuresTable, type Result, type Results } from './results.js'
+import { barsTable, figuresTable, type Result, type Results, type Table } from './results.js'
 import type { Figures, Workload } from './workloads/workload.js'
 
 const NAMES = ['stream', 'fan-out', 'burst', 'resume', 'latency', 'two-nodes', 'idle', 'idle-cost', 'registration']
@@ -24,6 +24,8 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds)
 const print = values.json === '-' ? () => {} : console.log
 const startedAt = Date.now()
+/** Of others: above a few tenths the figures are theirs too, times most of all. */
+const [loadBefore] = os.loadavg()
 
 function progress (text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`)
@@ -58,6 +60,7 @@ async function describe (results: readonly Result[]): Promise<Results> {
       processor: `${cpu!.model}, ${os.availableParallelism()} cores`,
       memory: `${Math.round(os.totalmem() / 2 ** 30)} GiB`,
       system: `${os.type()} ${os.release()}`,
+      'load average before': loadBefore!.toFixed(2),
       Node: process.version,
       'redis-server': execFileSync('redis-server', ['--version'], { encoding: 'utf8' }).match(/v=(\S+)/)![1]!,
       ...Object.fromEntries(await Promise.all(PEERS.map(async (name) => [name, await versionOf(name)])))
@@ -66,13 +69,18 @@ async function describe (results: readonly Result[]): Promise<Results> {
   }
 }
 
+function padded ({ head, rows }: Table): string {
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length)))
+  return [head, ...rows].map((row) => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join('   ')).join('\n')
+}
+
 const results: Result[] = []
 for (const workload of values.workload) {
   const result = await measure(workload)
   results.push(result)
-  print(`\n${workload}\n\n${figuresTable(result)}`)
+  print(`\n${workload}\n\n${padded(figuresTable(result))}`)
 }
-print(`\n${barsTable(results)}`)
+print(`\n${padded(barsTable(results))}`)
 if (values.json !== undefined) {
   const json = `${JSON.stringify(await describe(results), null, 2)}\n`
   if (values.json === '-') process.stdout.write(json)

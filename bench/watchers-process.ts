@@ -11,7 +11,7 @@ const PER_ADDRESS = 20_000
 
 /** What is done with each event: counted unread, or read for its text, or for how long it was on its way, or for where it belongs. */
 export type Reading = 'count' | 'text' | 'latency' | 'order'
-export interface Connect { url: string, dialect: Dialect, threads: number, perThread: number, reading: Reading }
+export interface Connect { url: string, dialect: Dialect, threads: number, firstThread?: number, perThread: number, reading: Reading }
 
 let watchers: Watcher[] = []
 let read: Reading = 'count'
@@ -41,10 +41,10 @@ const READ: Record<Reading, (watcher: Watcher, data: Buffer) => void> = {
 }
 
 answer({
-  async connect ({ url, dialect, threads, perThread, reading }: Connect) {
+  async connect ({ url, dialect, threads, firstThread = 0, perThread, reading }: Connect) {
     read = reading
     watchers = Array.from({ length: threads * perThread }, (_, i) => {
-      const watcher: Watcher = new Watcher(url, dialect, i % threads, `127.0.0.${1 + Math.floor(i / PER_ADDRESS)}`, (data) => { READ[read](watcher, data) })
+      const watcher: Watcher = new Watcher(url, dialect, firstThread + i % threads, `127.0.0.${1 + Math.floor((firstThread + i) / PER_ADDRESS)}`, (data) => { READ[read](watcher, data) })
       return watcher
     })
     for (let i = 0; i < watchers.length; i += AT_ONCE) await Promise.all(watchers.slice(i, i + AT_ONCE).map((watcher) => watcher.connect()))

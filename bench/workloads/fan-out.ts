@@ -2,7 +2,7 @@ import { LIMIT, OURS, SOCKET_IO, WS, cost } from './delivery.js'
 import type { Workload } from './workload.js'
 
 const SHAPE = { threads: 1, perThread: 500 }
-const FLOODS = { '1 a turn': { perTurn: 1, events: 400 }, '4 a turn': { perTurn: 4, events: 1_200 } }
+const FLOODS = { '1 a turn': { perTurn: 1, events: 400 }, '4 a turn': { perTurn: 4, events: 800 } }
 
 /** One thread with five hundred watchers. */
 const fanOut: Workload = {

@@ -4,7 +4,7 @@ import type { Figures, Workload } from './workload.js'
 const SHAPE = { threads: 1_000, perThread: 1 }
 const FLOOD = { threads: 1_000, perTurn: 1, events: 30_000 }
 const SIDES = [OURS, WS]
-const SECONDS = 4
+const SECONDS = 3
 
 let rate: Promise<number> | undefined
 

@@ -2,7 +2,7 @@ import { LIMIT, LMDB, OURS, SOCKET_IO, WS, cost } from './delivery.js'
 import type { Workload } from './workload.js'
 
 const SHAPE = { threads: 200, perThread: 1 }
-const FLOODS = { '1 a turn': { perTurn: 1, events: 40_000 }, '4 a turn': { perTurn: 4, events: 80_000 } }
+const FLOODS = { '1 a turn': { perTurn: 1, events: 40_000 }, '4 a turn': { perTurn: 4, events: 60_000 } }
 
 /** Two hundred threads with one watcher each. */
 const stream: Workload = {
@@ -12,6 +12,8 @@ const stream: Workload = {
     { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 1.25, goal: 1 },
     { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'socket.io', better: 'lower', floor: 0.8 },
     { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'ours, lmdb', better: 'higher', goal: 0.6 },
+    { row: '4 a turn', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower' },
+    { row: '4 a turn', figure: 'cpuUs', of: 'ours', to: 'socket.io', better: 'lower' },
     { row: '4 a turn', figure: 'cpuUs', of: 'ours', to: 'ours, lmdb', better: 'higher', goal: 0.6 }
   ]
 }

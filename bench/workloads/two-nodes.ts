@@ -8,7 +8,7 @@ const SHAPE = { threads: 200, perThread: 1 }
 /** Between two floods everything arrives: a stream of Redis that is bounded loses nothing that somebody still waits for. */
 const FLOOD_EVENTS = 4_000
 const FLOODS = 6
-const SECONDS = 4
+const SECONDS = 3
 
 interface Side { readonly name: string, readonly server: string, options (redis: string): object }
 
