@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events'
 import type { Server } from 'node:http'
 import type { Duplex } from 'node:stream'
-import websocket from '@fastify/websocket'
-import type { FastifyInstance } from 'fastify'
+import websocket, { type WebSocket } from '@fastify/websocket'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { FAE_ERR_BAD_REQUEST, FAE_ERR_ORIGIN, FAE_ERR_UNAUTHENTICATED } from '../errors.js'
 import { SUBPROTOCOL } from '../schemas/index.js'
 import type { ConnectionCommands } from '../plugins/websocket-notifier/hub.js'
@@ -23,7 +23,7 @@ const CLOSE_GRACE_MS = 2_000
  */
 export async function enableWebSocket (app: FastifyInstance, host: FastifyInstance): Promise<void> {
   if (app.hasDecorator('websocketServer')) warnOfHostOptions(app)
-  else await app.register(websocket, { options: { ...webSocketOptions(app.notifier.hub.limits.maxPayload), server: upgradesOf(host) }, preClose: (done) => { done() } })
+  else await app.register(websocket, { options: { ...webSocketOptions(app.notifier.hub.limits.maxPayload), server: upgradesOf(host) }, errorHandler: socketFailed, preClose: (done) => { done() } })
 }
 
 /**
@@ -107,6 +107,13 @@ function webSocketOptions (maxPayload: number) {
     clientTracking: false,
     handleProtocols: (offered: Set<string>) => offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false as const
   }
+}
+
+/** What ws refuses, a frame that is too large say, it closes itself, with its code: anybody can cause that, and nobody is to be woken by it. */
+function socketFailed (error: Error, socket: WebSocket, request: FastifyRequest): void {
+  const isOpen = socket.readyState === socket.OPEN
+  request.log[isOpen ? 'error' : 'info']({ err: error }, 'socket failed')
+  if (isOpen) socket.terminate()
 }
 
 /** The host's own @fastify/websocket serves us too, with its options. */

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, type Socket } from 'node:net'
+import { Writable } from 'node:stream'
 import t from 'tap'
 import { connect } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
@@ -23,3 +24,24 @@ for (const { what, path, status } of cases) {
     t.equal(await tab.closed(), 1012, 'who is really connected gets its code')
   })
 }
+
+t.test('what a peer does wrong is no error of the server: closed with its code, and not told as one', async (t) => {
+  const lines: Array<{ level: number, msg: string }> = []
+  const stream = new Writable({
+    write (chunk, _encoding, done) {
+      lines.push(JSON.parse(String(chunk)))
+      done()
+    }
+  })
+  const { url } = await startApp(t, { limits: { maxPayload: 1_000 } }, { logger: { level: 'info', stream } })
+  const large = await connect(t, url, 'ada')
+  large.socket.send('x'.repeat(1_001))
+  t.equal(await large.closed(), 1009)
+  const broken = await connect(t, url, 'ada')
+  // A continuation of nothing.
+  ;(broken.socket as unknown as { _socket: Socket })._socket.write(Buffer.from([0x80, 0x80, 0, 0, 0, 0]))
+  t.equal(await broken.closed(), 1002)
+  const told = lines.filter(({ msg }) => msg === 'socket failed')
+  t.same(told.map(({ level }) => level), [30, 30])
+  t.same(lines.filter(({ level }) => level > 30), [])
+})
