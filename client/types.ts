@@ -1,7 +1,7 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import type { Agent, AnyAgent } from '../plugins/agent-registry/define-agent.js'
 import type { AnyTool, Tool } from '../plugins/tool-dispatcher/define-tool.js'
-import type { AgentEvent as StoredEvent, ConnectedFrame, EventData, EventType, Failure, Json, MessageContent, RunStatus, ToolStatus } from '../schemas/index.js'
+import type { AgentEvent as StoredEvent, ConnectedFrame, EventData, EventType, Failure, Json, MessageContent, RunStatus, ToolPhase, ToolStatus } from '../schemas/index.js'
 import type { BackoffOptions } from './backoff.js'
 import type { AgentEventsError } from './client-error.js'
 import type { TransportName } from './transport.js'
@@ -35,8 +35,9 @@ type Envelope<Type extends EventType, Data = EventData<Type>> = Readonly<Omit<Ex
 
 type ToolExecuting<T> = T extends AnyTool
   ? Omit<EventData<'tool_executing'>, 'tool' | 'phase' | 'args' | 'argsText'> & { tool: T['name'] } & (
+    | { phase: 'start', args: ToolInput<T>, argsText?: undefined }
     | { phase: 'input_delta', argsText: string, args?: undefined }
-    | { phase: 'start' | 'running' | 'progress', args: ToolInput<T>, argsText?: undefined })
+    | { phase: Exclude<ToolPhase, 'start' | 'input_delta'>, args?: undefined, argsText?: undefined })
   : never
 type ToolCompleted<T> = T extends AnyTool
   ? Omit<EventData<'tool_completed'>, 'tool' | 'status' | 'output' | 'error'> & { tool: T['name'] } & (
@@ -50,7 +51,10 @@ type AgentCompleted<A> = A extends AnyAgent
     | { status: Exclude<RunStatus, 'success' | 'cancelled'>, error: Failure, result?: undefined, reason?: undefined })
   : never
 
-/** Each event type's event, narrowed by `agent`, `tool`, `phase` and `status`. */
+/**
+ * Each event type's event, narrowed by `agent`, `tool`, `phase` and `status`. Only the phase `start` of a tool_executing has
+ * the arguments: keep them by toolCallId. An output with `truncated` beside it is a string, the beginning of its JSON.
+ */
 export interface EventMap<T = AnyAgent> {
   user_message: Envelope<'user_message'>
   agent_started: Envelope<'agent_started', Omit<EventData<'agent_started'>, 'agent'> & { agent: AgentsOf<T>['name'] }>

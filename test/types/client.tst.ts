@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'tstyche'
-import { createClient, type AgentEvent, type AgentEventsError, type AgentInput, type AgentOutput, type Client, type ClientOptions, type EventOf, type Thread, type ToolInput, type ToolOutput, type ToolsOf } from '../../client/index.js'
-import type { EventType, Failure, MessageContent, Trigger, Usage } from '../../schemas/index.js'
+import { createClient, type AgentEvent, type AgentEventsError, type AgentInput, type AgentOutput, type Client, type ClientOptions, type EventMap, type EventOf, type Thread, type ToolInput, type ToolOutput, type ToolsOf } from '../../client/index.js'
+import type { EventType, Failure, MessageContent, RunStatus, ToolPhase, ToolStatus, Trigger, Usage } from '../../schemas/index.js'
 import type { WebSocket } from 'ws'
 import type { agents, hello, nothing, researcher, triage } from './definitions.js'
 
@@ -44,12 +44,37 @@ describe('events', () => {
     })
   })
 
-  test('tool_executing has args from phase start on', () => {
+  test('tool_executing has args on phase start alone', () => {
     thread.on('tool_executing', ({ data }) => {
-      expect(data.phase).type.toBe<'input_delta' | 'start' | 'running' | 'progress'>()
+      expect(data.phase).type.toBe<ToolPhase>()
+      expect(data.attempt).type.toBe<number>()
       if (data.tool === 'search' && data.phase === 'start') expect(data.args).type.toBe<{ query: string, limit?: number }>()
-      if (data.tool === 'search' && data.phase !== 'input_delta') expect(data.args).type.toBe<{ query: string, limit?: number }>()
-      if (data.phase === 'input_delta') expect(data.argsText).type.toBe<string>()
+      if (data.tool === 'search') expect(data.args).type.toBe<{ query: string, limit?: number } | undefined>()
+      if (data.phase === 'progress' || data.phase === 'running') {
+        expect(data.args).type.toBe<undefined>()
+        expect(data.progress).type.toBe<number | undefined>()
+      }
+      if (data.phase === 'input_delta') {
+        expect(data.argsText).type.toBe<string>()
+        expect(data.args).type.toBe<undefined>()
+      }
+    })
+  })
+
+  test('the schemas decide which statuses there are', () => {
+    thread.on('tool_completed', ({ data }) => { expect(data.status).type.toBe<ToolStatus>() })
+    thread.on('agent_completed', ({ data }) => { expect(data.status).type.toBe<RunStatus>() })
+    expect<keyof EventMap>().type.toBe<EventType>()
+  })
+
+  test('what the server does not say does not compile', () => {
+    thread.on('tool_completed', ({ data }) => {
+      if (data.tool === 'search') expect(data.output).type.toBe<{ answer: string, at: string, n: number } | undefined>()
+      expect<'grep'>().type.not.toBeAssignableTo<typeof data.tool>()
+    })
+    thread.on('agent_completed', ({ data }) => {
+      if (data.agent === 'triage' && data.status === 'success') expect(data.result).type.not.toHaveProperty('reply')
+      expect<'triag'>().type.not.toBeAssignableTo<typeof data.agent>()
     })
   })
 

@@ -245,7 +245,7 @@ t.test('the place in the log is lost: what was shown goes, and what there is com
   server.count('t', 3)
   const seen = new Seen()
   const numbers = () => seen.view?.messages.flatMap(({ parts }) => parts.map((part) => part.type === 'custom' && part.value)).join()
-  mount(t, createElement(Show, { client: client as Client<Agents>, threadId: 't', seen }))
+  mount(t, createElement(Show, { client: client as unknown as Client<Agents>, threadId: 't', seen }))
   await until(() => numbers() === '1,2,3')
   server.restart('t', 'k3xw9q00bbbb', 2)
   await until(() => seen.view.cursor === 'k3xw9q00bbbb-0000000002')
