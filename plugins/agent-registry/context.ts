@@ -4,7 +4,7 @@ import type { ToolDispatcher } from '../tool-dispatcher/tool-dispatcher.js'
 import { readConversation } from './conversation.js'
 import type { AgentContext, AnyAgent, SayOptions, TextSource, ThinkOptions } from './define-agent.js'
 import type { Run } from './run.js'
-import { TextStream, split, takePieces } from './text-stream.js'
+import { TextStream, split, takePieces, type EmitText } from './text-stream.js'
 import type { Store } from '../store/index.js'
 
 export interface ContextServices {
@@ -32,7 +32,7 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     return typeof source === 'string' && source.length <= maxChars
   }
 
-  async function speak (type: 'agent_thinking' | 'assistant_message', source: TextSource, emitAs: (phase: TextPhase, text: string) => Promise<void>): Promise<string> {
+  async function speak (type: 'agent_thinking' | 'assistant_message', source: TextSource, emitAs: EmitText): Promise<string> {
     const pieces = typeof source === 'string' ? split(source, maxChars) : source
     if (typeof source !== 'string' && typeof source?.[Symbol.asyncIterator] !== 'function') throw new FAE_ERR_EVENT_INVALID(type, 'text', 'expected a string or an async iterable of strings')
     const stream = new TextStream(writer, emitAs, coalesceMs, maxChars)
@@ -40,10 +40,10 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     // What is held of other blocks was said before this one; a run that has ended says nothing more.
     writer.flush()
     try {
-      await takePieces(pieces, run.signal, async (piece) => {
+      await takePieces(pieces, run.signal, (piece) => {
         if (typeof piece !== 'string') throw new FAE_ERR_EVENT_INVALID(type, 'text', `expected pieces that are strings, found ${typeof piece}`)
         whole += piece
-        await stream.push(piece)
+        return stream.push(piece)
       })
     } catch (error) {
       // What was begun is ended, unless the run's end has done that.
@@ -63,14 +63,15 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
 
   async function think (source: TextSource, { kind = 'status', step, metadata }: ThinkOptions = {}): Promise<void> {
     const thinkingId = run.partId('thinking')
-    const data = (phase: TextPhase, text: string): EventData<'agent_thinking'> => ({ agent, thinkingId, kind, phase, text, ...(step !== undefined && { step }), ...(metadata !== undefined && { metadata }) })
+    const more = step === undefined && metadata === undefined ? undefined : { ...(step !== undefined && { step }), ...(metadata !== undefined && { metadata }) }
+    const data = (phase: TextPhase, text: string): EventData<'agent_thinking'> => more === undefined ? { agent, thinkingId, kind, phase, text } : { agent, thinkingId, kind, phase, text, ...more }
     if (isWhole(source)) await writer.emit('agent_thinking', data('full', source))
     else await speak('agent_thinking', source, (phase, text) => writer.stream('agent_thinking', data(phase, text)))
   }
 
   async function say (source: TextSource, { metadata }: SayOptions = {}): Promise<string> {
     const partId = run.partId('part')
-    const data = (phase: TextPhase, text: string): EventData<'assistant_message'> => ({ agent, messageId, partId, phase, text, ...(metadata !== undefined && { metadata }) })
+    const data = (phase: TextPhase, text: string): EventData<'assistant_message'> => metadata === undefined ? { agent, messageId, partId, phase, text } : { agent, messageId, partId, phase, text, metadata }
     if (!isWhole(source)) return speak('assistant_message', source, (phase, text) => writer.stream('assistant_message', data(phase, text)))
     await writer.emit('assistant_message', data('full', source))
     return source

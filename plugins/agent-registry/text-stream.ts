@@ -1,26 +1,29 @@
 import type { TextPhase } from '../../schemas/index.js'
 import type { HeldText, RunWriter } from '../websocket-notifier/run-writer.js'
 
+/** @returns undefined while there is room for more, else what to wait for: nobody needs to */
+export type EmitText = (phase: TextPhase, text: string) => Promise<void> | undefined
+
 /**
  * One block of text on its way into events: the first piece at once, later ones gathered for a short window. The text of
  * the block is what its start, deltas and end say together.
  */
 export class TextStream implements HeldText {
   readonly #writer: RunWriter
-  readonly #emit: (phase: TextPhase, text: string) => Promise<void>
+  readonly #emit: EmitText
   readonly #windowMs: number
   readonly #maxChars: number
   #held = ''
   #isStarted = false
   #timer: NodeJS.Timeout | undefined
-  /** Settles once the lane has taken the last event: the backpressure of the whole block. */
-  #taken: Promise<void> = Promise.resolve()
+  /** What to wait for before the next piece, if anything: the backpressure of the whole block. */
+  #taken: Promise<void> | undefined
 
   /**
    * @param windowMs how long pieces are gathered; 0 makes every piece an event
    * @param maxChars the most that one event carries
    */
-  constructor (writer: RunWriter, emit: (phase: TextPhase, text: string) => Promise<void>, windowMs: number, maxChars: number) {
+  constructor (writer: RunWriter, emit: EmitText, windowMs: number, maxChars: number) {
     this.#writer = writer
     this.#emit = emit
     this.#windowMs = windowMs
@@ -29,8 +32,8 @@ export class TextStream implements HeldText {
 
   get isStarted (): boolean { return this.#isStarted }
 
-  /** Resolves once the lane has room. */
-  push (piece: string): Promise<void> {
+  /** @returns undefined while the lane has room, else what to wait for */
+  push (piece: string): Promise<void> | undefined {
     if (!this.#isStarted) {
       this.#isStarted = true
       this.#held = piece
@@ -78,7 +81,6 @@ export class TextStream implements HeldText {
       // A text too long for one event becomes several of the same block.
       const isEdge = phase === 'start' ? i === 0 : phase === 'end' && i === last
       this.#taken = this.#emit(isEdge ? phase : 'delta', pieces[i]!)
-      this.#taken.catch(() => {})
     }
   }
 }
@@ -105,11 +107,14 @@ function isHighSurrogate (unit: number): boolean {
  * way the source is told so, through its iterator's return().
  * @throws what the source or `take` throws, or why the run has ended
  */
-export async function takePieces (source: AsyncIterable<string> | Iterable<string>, signal: AbortSignal, take: (piece: string) => Promise<void>): Promise<void> {
+export async function takePieces (source: AsyncIterable<string> | Iterable<string>, signal: AbortSignal, take: (piece: string) => Promise<void> | undefined): Promise<void> {
   const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
   async function takeAll (): Promise<void> {
     // The same iterator, so that the one that is told is the one that is asked.
-    for await (const piece of { [Symbol.asyncIterator]: () => iterator as AsyncIterator<string> }) await take(piece)
+    for await (const piece of { [Symbol.asyncIterator]: () => iterator as AsyncIterator<string> }) {
+      const taken = take(piece)
+      if (taken !== undefined) await taken
+    }
   }
   async function stop (): Promise<void> {
     await iterator.return?.()

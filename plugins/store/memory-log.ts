@@ -1,7 +1,7 @@
 import { PAGE_BYTES, type Entry, type Retention } from './store.js'
 
 /** The smallest and the largest block; each is about as large as all before it. */
-const MIN_BLOCK = 2 * 1024
+const MIN_BLOCK = 1024
 const MAX_BLOCK = 64 * 1024
 
 /** A run of events: where each ends in the buffer, and when it came. */

@@ -94,12 +94,12 @@ export class Lane {
     return promise
   }
 
-  /** For pieces of text: resolves as soon as the lane has taken it, which is at once while there is room. */
-  take (item: LaneItem): Promise<void> {
+  /** For pieces of text. @returns undefined while there is room for more, else what to wait for */
+  take (item: LaneItem): Promise<void> | undefined {
     const refusal = this.#refusal(item)
     if (refusal !== undefined) return rejected(refusal)
     this.#enqueue({ item })
-    return this.#isHalfFull() ? new Promise((resolve) => { this.#roomWaiters.push(resolve) }) : TAKEN
+    return this.#isHalfFull() ? new Promise((resolve) => { this.#roomWaiters.push(resolve) }) : undefined
   }
 
   /** Takes the last events of the run, which always have room, and refuses everything after them. */
@@ -116,7 +116,7 @@ export class Lane {
 
   /** Resolves once nothing waits and nothing is in flight. */
   whenEmpty (): Promise<void> {
-    return this.#queue.length === 0 && !this.#inFlight ? TAKEN : new Promise((resolve) => { this.#emptyWaiters.push(resolve) })
+    return this.#queue.length === 0 && !this.#inFlight ? Promise.resolve() : new Promise((resolve) => { this.#emptyWaiters.push(resolve) })
   }
 
   /** @returns why the item is not taken */
@@ -140,8 +140,8 @@ export class Lane {
     this.#chars += item.body.length
     if (this.#inFlight || this.#isScheduled) return
     this.#isScheduled = true
-    // What is said in one go is one append.
-    TAKEN.then(this.#flush)
+    // What is said in one go is one append, also with an await between that waits for nothing outside.
+    process.nextTick(this.#flush)
   }
 
   #isHalfFull (): boolean {
@@ -243,11 +243,10 @@ function enter (changes: readonly LaneItem[], step: MutableStep): void {
   if (closed.size > 0) step.closes = [...closed]
 }
 
-const TAKEN = Promise.resolve()
-
 function ignore (): void {}
 
-function rejected (error: Error): Promise<never> {
+/** Nobody needs to wait for it. */
+export function rejected (error: unknown): Promise<never> {
   const promise = Promise.reject(error)
   promise.catch(ignore)
   return promise

@@ -2,7 +2,7 @@ import { FAE_ERR_RUN_ENDED } from '../../errors.js'
 import type { EventData, EventPosition, EventType, RunStatus } from '../../schemas/index.js'
 import type { Appended } from '../store/index.js'
 import type { EventEncoder } from './encode.js'
-import type { Lane, LaneItem } from './lane.js'
+import { rejected, type Lane, type LaneItem } from './lane.js'
 import { closingOf, openedBy, type OpenItem } from './open-items.js'
 
 /** The events that a run's own code may cause; the others come from outside, or begin and end a run. */
@@ -47,14 +47,21 @@ export class RunWriter {
       this.flush()
       return this.#lane.append(this.#item(type, data))
     } catch (error) {
-      return Promise.reject(error)
+      return rejected(error)
     }
   }
 
-  /** The same for a piece of text: resolves once the lane has taken it. Does not flush held text: it is what is flushed. */
-  async stream<Type extends 'assistant_message' | 'agent_thinking'> (type: Type, data: EventData<Type>): Promise<void> {
-    if (this.#isSealed) throw this.#refuse()
-    return this.#lane.take(this.#item(type, data))
+  /**
+   * The same for a piece of text. Does not flush held text: it is what is flushed.
+   * @returns undefined while the lane has room for more, else what to wait for; it rejects with what emit rejects with
+   */
+  stream<Type extends 'assistant_message' | 'agent_thinking'> (type: Type, data: EventData<Type>): Promise<void> | undefined {
+    try {
+      if (this.#isSealed) throw this.#refuse()
+      return this.#lane.take(this.#item(type, data))
+    } catch (error) {
+      return rejected(error)
+    }
   }
 
   /** Held text goes out now. @throws FAE_ERR_RUN_ENDED */
