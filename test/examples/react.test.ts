@@ -251,8 +251,19 @@ t.test('in a browser', async (t) => {
     t.ok(await page.locator('main').evaluate((main) => main.scrollTop > -1 && main.scrollHeight > main.clientHeight), 'it stays at its end')
   })
 
+  t.test('where nobody serves the agents, the page says so', async (t) => {
+    const gone = await TcpProxy.start(t, 0)
+    const { port } = new URL(gone.url)
+    await gone.close()
+    const vite = await start(t, ['run', 'dev'], Number(port))
+    const page = (await openBrowser(t, {}, NETWORK)).pages()[0]!
+    await page.goto(vite)
+    await page.getByRole('alert').filter({ hasText: 'Is the server running?' }).waitFor()
+    t.pass()
+  })
+
   t.test('with Vite in front, as in development', async (t) => {
-    const vite = await start(t, ['run', 'dev', '--', '--port', '0'], Number(port))
+    const vite = await start(t, ['run', 'dev'], Number(port))
     const opened = await open(t, url, vite)
     await ask(opened.page, 'Where is parcel 1042?')
     await rest(opened.page, 1)

@@ -5,5 +5,7 @@ import { openThread } from './client.js'
 import './style.css'
 
 const root = createRoot(document.getElementById('page')!)
-const threadId = await openThread(location.hash.slice(1))
-root.render(<StrictMode><Chat threadId={threadId} /></StrictMode>)
+openThread(location.hash.slice(1)).then(
+  (threadId) => { root.render(<StrictMode><Chat threadId={threadId} /></StrictMode>) },
+  (error: Error) => { root.render(<p role='alert'>Is the server running? {error.message}</p>) }
+)
