@@ -21,6 +21,7 @@ async function main (): Promise<void> {
   }
   if (globalThis.gc === undefined) return refuse('The collector must be exposed: npm run leak-test, or node --expose-gc\n')
   if (!json) process.stdout.write(`${leak.connections} connections and ${leak.runs} runs in ${leak.rounds} rounds, ${leak.store}, Node ${process.version}\n`)
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { process.exit(1) })
   // Whatever ends this process early, it is not a success.
   process.exitCode = 1
   const result = await runLeakTest(leak, progress, json ? undefined : printRound)

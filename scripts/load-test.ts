@@ -26,6 +26,7 @@ async function main (): Promise<void> {
   if (problem !== undefined) return refuse(`${problem}\n`)
   const { users, threads, connections, rate, duration, store, nodes, churn, seed } = load
   if (!json) process.stdout.write(`${format(users)} users with ${threads} threads each, ${format(connections)} connections, ${format(rate)} events/s for ${duration} s, ${store}, ${nodes === 1 ? 'one node' : `${nodes} nodes`}, churn ${churn}, seed ${seed}\n`)
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { process.exit(1) })
   // Whatever ends this process early, it is not a success.
   process.exitCode = 1
   const result = await runLoadTest(load, progress)

@@ -41,10 +41,13 @@ export function sample (counts: Partial<Sample>): Sample {
 
 export function report (message: Report): void { process.send!(message) }
 
-/** Does what it is told until its parent is gone; what fails ends the process. */
+/** Ends the process, with the error. */
+export function fail (error: unknown): void { setImmediate(() => { throw error }) }
+
+/** Does what it is told until its parent is gone. */
 export function obey (commands: (command: Command) => Promise<void> | undefined): void {
   process.on('message', (command: Command) => {
-    commands(command)?.catch((error: unknown) => { setImmediate(() => { throw error }) })
+    commands(command)?.catch(fail)
   })
   process.on('disconnect', () => { process.exit() })
 }

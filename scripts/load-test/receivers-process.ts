@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { SUBPROTOCOL, type AgentEvent, type ServerFrame } from '../../schemas/index.js'
 import { Latencies } from './latencies.js'
-import { obey, report, sample, SAMPLE_EVERY_MS, type Command } from './messages.js'
+import { fail, obey, report, sample, SAMPLE_EVERY_MS, type Command } from './messages.js'
 import { nodeOf, now, randomFrom, threadId, userId, userOf, type LoadOptions } from './options.js'
 import { addVerdict, judge, newVerdict, readLog, Receipt } from './verdict.js'
 
@@ -14,6 +14,7 @@ const CONNECTING_AT_ONCE = 50
 /** How long nothing at all may arrive while something is missing, before it counts as lost. */
 const PATIENCE_MS = 10_000
 const REOPEN_MS = 200
+const ATTEMPTS = 10
 /** How long a double may follow. */
 const QUIET_MS = 250
 
@@ -25,6 +26,8 @@ let isChurning = true
 
 /** One tab of a user, that follows all of the user's threads. */
 class Receiver {
+  /** And subscribed to everything. */
+  isConnected = false
   readonly receipts = new Map<string, Receipt>()
   readonly #url: string
   #socket: WebSocket | undefined
@@ -36,8 +39,20 @@ class Receiver {
     for (let index = 0; index < options.threads; index++) this.receipts.set(threadId(user, index), new Receipt())
   }
 
-  /** Connects and subscribes where it was. Comes back by itself when it is cut off. */
-  open (): Promise<void> {
+  /** Connects and subscribes where it was; comes back by itself when it is cut off. */
+  async open (): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#connect()
+      } catch (error) {
+        if (attempt === ATTEMPTS) throw error
+        stats.cutOff++
+        await delay(REOPEN_MS)
+      }
+    }
+  }
+
+  #connect (): Promise<void> {
     this.#heads.clear()
     const socket = new WebSocket(this.#url, SUBPROTOCOL, { perMessageDeflate: false, handshakeTimeout: 60_000 })
     this.#socket = socket
@@ -49,13 +64,17 @@ class Receiver {
       socket.on('message', (data: Buffer) => {
         if (this.#socket !== socket) return
         this.#onFrame(JSON.parse(data.toString()) as AgentEvent | ServerFrame, data)
-        if (this.#heads.size === this.receipts.size) resolve()
+        if (this.isConnected || this.#heads.size < this.receipts.size) return
+        this.isConnected = true
+        resolve()
       })
       socket.on('close', (code) => {
         if (this.#socket !== socket) return
-        stats.cutOff++
         reject(new Error(`cut off with ${code}`))
-        delay(REOPEN_MS).then(() => { if (this.#socket === socket) return this.open() }).catch(() => {})
+        if (!this.isConnected) return
+        this.isConnected = false
+        stats.cutOff++
+        this.open().catch(fail)
       })
     })
   }
@@ -63,6 +82,7 @@ class Receiver {
   drop (politely: boolean): void {
     const socket = this.#socket
     this.#socket = undefined
+    this.isConnected = false
     if (politely) socket?.close()
     else socket?.terminate()
   }
@@ -125,6 +145,7 @@ async function comeAndGo (receiver: Receiver): Promise<void> {
   for (;;) {
     await delay(500 + random() * 2_500)
     if (!isChurning) return
+    if (!receiver.isConnected) continue
     receiver.drop(random() < 0.5)
     await delay(random() * 500)
     await receiver.open()

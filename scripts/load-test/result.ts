@@ -26,7 +26,7 @@ export interface LoadResult {
   /** Times a connection dropped and resumed because it was told to, and was told that it had lost its place. */
   resumed: number
   notRecovered: number
-  /** Connections that the server ended, and what it refused, by code. */
+  /** Times a connection was ended or not made, and what was refused, by code. */
   cutOff: number
   refusals: Record<string, number>
   /** A second, while they were measured. */
@@ -65,7 +65,7 @@ export function describe (result: LoadResult): string {
     `doubled       ${format(verdict.doubled)}`,
     `out of order  ${format(verdict.outOfOrder)}`,
     ...(options.churn > 0 ? [`resumed       ${format(result.resumed)} times`] : []),
-    ...(result.cutOff > 0 ? [`cut off       ${format(result.cutOff)} connections, which came back`] : []),
+    ...(result.cutOff > 0 ? [`cut off       ${format(result.cutOff)} times, and came back`] : []),
     `latency       p50 ${ms(latency.p50)}  p90 ${ms(latency.p90)}  p99 ${ms(latency.p99)}  max ${ms(latency.max)}`,
     ...drawBins(latency.bins, latency.count),
     `servers       ${cores.servers.toFixed(2)} cores, ${format(memoryMiB.servers)} MiB; receivers ${cores.receivers.toFixed(2)} cores, ${format(memoryMiB.receivers)} MiB`,

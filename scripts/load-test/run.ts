@@ -107,7 +107,14 @@ export async function runLoadTest (options: LoadOptions, progress: (line: string
 /** A new and empty one of this kind, that goes with the test. */
 export async function startStore (store: LoadOptions['store'], cleanup: Cleanup): Promise<ServerStart['store']> {
   if (store === 'memory') return store
-  if (store === 'redis') return { redis: (await RedisServer.start({ teardown: (fn) => { cleanup.push(fn) } })).url }
+  if (store === 'redis') {
+    const redis = await RedisServer.start({ teardown: (fn) => { cleanup.push(fn) } })
+    // Other processes notice that we are gone, however that was.
+    const kill = (): void => { process.kill(redis.pid, 'SIGKILL') }
+    process.once('exit', kill)
+    cleanup.push(() => { process.off('exit', kill) })
+    return { redis: redis.url }
+  }
   const folder = await mkdtemp(join(tmpdir(), 'agent-events-load-'))
   cleanup.push(() => rm(folder, { recursive: true, force: true }))
   return { lmdb: folder }
