@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import websocket, { type WebSocket } from '@fastify/websocket'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -35,14 +36,17 @@ function upgradesOf (host: FastifyInstance): Server {
   const sockets = new Set<Duplex>()
   host.addHook('onReady', async () => {
     if (host.hasDecorator('websocketServer')) return
-    host.server.on('upgrade', (request, socket, head) => {
+    host.server.on('upgrade', (request, socket: Socket, head) => {
       sockets.add(socket)
       socket.once('close', () => { sockets.delete(socket) })
       upgrades.emit('upgrade', request, socket, head)
+      // An answer without an upgrade, at any path of the app: nobody looks after the socket any more, not even when its peer goes.
+      const answer = (socket as { _httpMessage?: ServerResponse | null })._httpMessage
+      answer?.once('finish', () => { socket.destroySoon() })
     })
   })
   host.addHook('preClose', async () => {
-    // Answered without an upgrade, by any route of the app: nobody reads it, and no HTTP server closes it any more.
+    // Not answered yet, by any route of the app: nobody reads it, and no HTTP server closes it any more.
     for (const socket of sockets) if (socket.listenerCount('data') === 0) socket.destroy()
   })
   // Nothing but its upgrade event is used.

@@ -238,7 +238,7 @@ async function ground (t: Test): Promise<Ground> {
       if (typeof who !== 'string') return null
       // The same person, who was logged in until just now, or is for a moment.
       if (who === 'expired') return { userId: 'ada', expiresAt: Date.now() }
-      return who === 'short' ? { userId: 'ada', expiresAt: Date.now() + 50 } : { userId: who }
+      return who === 'short' ? { userId: 'ada', expiresAt: Date.now() + 500 } : { userId: who }
     },
     authorize: (user, action, { ownerId }) => action !== 'debug' && (user.userId === ownerId || (user.userId === 'bob' && world.isFriend)),
     refresh: (token, user) => token === 'good' ? user : token === 'bad' ? null : { userId: 'mallory' }
