@@ -126,7 +126,7 @@ export const ToolExecutingData = data({
   tool: Name,
   phase: ToolPhase,
   title: Type.Optional(Type.String()),
-  args: Type.Optional(Type.Unknown({ description: 'from phase start on' })),
+  args: Type.Optional(Type.Unknown({ description: 'on phase start' })),
   argsText: Type.Optional(Type.String({ description: 'the delta, on phase input_delta' })),
   progress: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the fraction that is done, on phase progress' })),
   progressText: Type.Optional(Type.String({ description: 'what is being done, on phase progress' })),
