@@ -43,6 +43,24 @@ t.test('the end may come before the answer to the send', async (t) => {
   t.same(await run.result(), { answer: 42 })
 })
 
+t.test('a run whose end nobody has seen is not finished: not when the connection is lost, nor when its place in the log is', async (t) => {
+  const { server, client } = await setup(t)
+  const thread = client.thread('t')
+  const seqs = seqsOf(thread)
+  const run = await thread.send('hi')
+  let isSettled = false
+  for (const promise of [run.completed, run.result()]) promise.finally(() => { isSettled = true }).catch(() => {})
+  server.peers[0]!.socket.terminate()
+  server.append('t', 'assistant_message', { agent: 'triage', messageId: 'm', partId: 'p', phase: 'full', text: '42' }, run.runId)
+  await until(() => server.peers.length === 2 && seqs.length === 2)
+  t.equal(isSettled, false)
+  server.restart('t', 'k3xw9q00zzzz', 1)
+  await until(() => thread.cursor === 'k3xw9q00zzzz-0000000001')
+  t.equal(isSettled, false)
+  server.complete('t', run.runId)
+  t.same(await run.result(), { answer: 42 })
+})
+
 t.test('only the latest ends are remembered, and a waiting one is found among many', async (t) => {
   const { server, client } = await setup(t)
   const run = await client.thread('t').send('hi')
