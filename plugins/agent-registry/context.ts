@@ -55,26 +55,25 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     return whole
   }
 
-  /** Nothing here needs to be awaited: a rejection that nobody waits for is recorded and must not end the process. */
+  /** Nothing here needs to be awaited, just as the writer's emits need not: a rejection that nobody waits for is recorded and must not end the process. */
   function recorded<T> (promise: Promise<T>): Promise<T> {
     promise.catch((error: unknown) => { run.log.debug({ err: error }, 'refused to the agent') })
     return promise
   }
 
-  async function think (source: TextSource, { kind = 'status', step, metadata }: ThinkOptions = {}): Promise<void> {
+  function think (source: TextSource, { kind = 'status', step, metadata }: ThinkOptions = {}): Promise<void> {
     const thinkingId = run.partId('thinking')
     const more = step === undefined && metadata === undefined ? undefined : { ...(step !== undefined && { step }), ...(metadata !== undefined && { metadata }) }
     const data = (phase: TextPhase, text: string): EventData<'agent_thinking'> => more === undefined ? { agent, thinkingId, kind, phase, text } : { agent, thinkingId, kind, phase, text, ...more }
-    if (isWhole(source)) await writer.emit('agent_thinking', data('full', source))
-    else await speak('agent_thinking', source, (phase, text) => writer.stream('agent_thinking', data(phase, text)))
+    if (isWhole(source)) return writer.emit('agent_thinking', data('full', source), nothing)
+    return recorded(speak('agent_thinking', source, (phase, text) => writer.stream('agent_thinking', data(phase, text))).then(nothing))
   }
 
-  async function say (source: TextSource, { metadata }: SayOptions = {}): Promise<string> {
+  function say (source: TextSource, { metadata }: SayOptions = {}): Promise<string> {
     const partId = run.partId('part')
     const data = (phase: TextPhase, text: string): EventData<'assistant_message'> => metadata === undefined ? { agent, messageId, partId, phase, text } : { agent, messageId, partId, phase, text, metadata }
-    if (!isWhole(source)) return speak('assistant_message', source, (phase, text) => writer.stream('assistant_message', data(phase, text)))
-    await writer.emit('assistant_message', data('full', source))
-    return source
+    if (isWhole(source)) return writer.emit('assistant_message', data('full', source), () => source)
+    return recorded(speak('assistant_message', source, (phase, text) => writer.stream('assistant_message', data(phase, text))))
   }
 
   return {
@@ -85,11 +84,13 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     user: run.user,
     context: run.context,
     log: run.log,
-    think: (source, options) => recorded(think(source, options)),
-    say: (source, options) => recorded(say(source, options)),
+    think,
+    say,
     callTool: (name, args, options) => recorded(tools.call(run, name, args, allowed, options)),
     messages: ({ limit = DEFAULT_MESSAGES } = {}) => readConversation(store, ids.threadId, limit),
     usage: (entry) => { run.usage(entry) },
-    emit: (name, value) => recorded(writer.emit('custom', { name, ...(value !== undefined && { value }) }))
+    emit: (name, value) => writer.emit('custom', { name, ...(value !== undefined && { value }) })
   }
 }
+
+function nothing (): void {}

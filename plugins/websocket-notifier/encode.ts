@@ -57,11 +57,9 @@ export class EventEncoder {
     this.check(type, data)
     const stored = this.#redact === undefined || maxBytes === Infinity ? data : this.#redacted(this.#redact, scope, type, data)
     const body = `{"v":1,"type":"${type}",${scope},"timestamp":"${this.#isoNow()}","data":${toJson(stored)}}`
-    // A UTF-16 unit is at most three bytes: most events need no count.
-    if (body.length * 3 > maxBytes) {
-      const bytes = Buffer.byteLength(body)
-      if (bytes > maxBytes) throw new FAE_ERR_EVENT_TOO_LARGE(type, bytes, maxBytes)
-    }
+    // Counted always: it makes one flat string of many parts, which is lighter while it waits for the store.
+    const bytes = Buffer.byteLength(body)
+    if (bytes > maxBytes) throw new FAE_ERR_EVENT_TOO_LARGE(type, bytes, maxBytes)
     return body
   }
 

@@ -15,12 +15,15 @@ export interface LaneItem {
   readonly ends?: RunStatus
 }
 
+/** What an append resolves with. */
+export type AnswerOf<Answer> = (epoch: string, seq: number) => Answer
+
 /** An item that is taken, and who waits until it is stored. */
 interface Waiting {
   readonly item: LaneItem
-  readonly promise?: Promise<EventPosition>
-  readonly resolve?: (position: EventPosition) => void
-  readonly reject?: (error: unknown) => void
+  readonly answer?: AnswerOf<unknown>
+  readonly resolve?: (answer: unknown) => void
+  promise?: Promise<unknown>
 }
 
 export interface LaneLimits {
@@ -63,7 +66,7 @@ export class Lane {
   #roomWaiters: Array<() => void> = []
   #emptyWaiters: Array<() => void> = []
   #retry: NodeJS.Timeout | undefined
-  #onEnd: ((appended: Appended) => void) | undefined
+  #onEnd: ((appended: Appended | Promise<never>) => void) | undefined
 
   constructor (log: Log, run: { threadId: string, runId: string, fence: number, n: number, agent: string }, limits: LaneLimits, onFailed: (error: Error) => void, onStored?: (bodies: readonly string[], firstSeq: number) => void) {
     this.#log = log
@@ -80,17 +83,17 @@ export class Lane {
   /** How many items it has taken so far. */
   get taken (): number { return this.#taken }
 
-  /** Resolves with the event's position once it is stored. Nobody needs to wait: the run learns of a failure through onFailed. */
-  append (item: LaneItem): Promise<EventPosition> {
+  /**
+   * Resolves with the event's position, or with what `answer` makes of it, once it is stored. Nobody needs to wait: the run
+   * learns of a failure through onFailed.
+   */
+  append<Answer = EventPosition> (item: LaneItem, answer: AnswerOf<unknown> = positionOf): Promise<Answer> {
     const refusal = this.#refusal(item)
     if (refusal !== undefined) return rejected(refusal)
-    let resolve!: (position: EventPosition) => void
-    let reject!: (error: unknown) => void
-    const promise = new Promise<EventPosition>((_resolve, _reject) => {
-      resolve = _resolve
-      reject = _reject
-    })
-    this.#enqueue({ item, promise, resolve, reject })
+    let waiting!: Waiting
+    const promise = new Promise<Answer>((resolve) => { waiting = { item, answer, resolve: resolve as (answer: unknown) => void } })
+    waiting.promise = promise
+    this.#enqueue(waiting)
     return promise
   }
 
@@ -106,11 +109,11 @@ export class Lane {
   finish (items: readonly LaneItem[]): Promise<Appended> {
     if (this.#failure !== undefined) return rejected(this.#failure)
     this.#ended = true
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       const last = items.length - 1
       for (let i = 0; i < last; i++) this.#enqueue({ item: items[i]! })
       this.#onEnd = resolve
-      this.#enqueue({ item: items[last]!, reject })
+      this.#enqueue({ item: items[last]! })
     })
   }
 
@@ -199,7 +202,7 @@ export class Lane {
     this.#inFlight = false
     const { epoch, seq } = appended.first
     this.#onStored?.(bodies, seq)
-    for (let i = 0; i < call.length; i++) call[i]!.resolve?.({ id: formatCursor(epoch, seq + i), seq: seq + i })
+    for (let i = 0; i < call.length; i++) call[i]!.resolve?.(call[i]!.answer!(epoch, seq + i))
     if (call[call.length - 1]!.item.ends !== undefined) this.#onEnd!(appended)
     if (this.#roomWaiters.length > 0 && !this.#isHalfFull()) release(this.#roomWaiters)
     this.#flush()
@@ -211,12 +214,14 @@ export class Lane {
     this.#inFlight = false
     clearTimeout(this.#retry)
     const refused = [...call, ...this.#queue]
+    const rejection = rejected(error)
     this.#queue = []
     this.#chars = 0
-    for (const { promise, reject } of refused) {
+    for (const { promise, resolve } of refused) {
       promise?.catch(ignore)
-      reject?.(error)
+      resolve?.(rejection)
     }
+    this.#onEnd?.(rejection)
     release(this.#roomWaiters)
     release(this.#emptyWaiters)
     this.#onFailed(error)
@@ -241,6 +246,10 @@ function enter (changes: readonly LaneItem[], step: MutableStep): void {
   }
   if (opened.size > 0) step.opens = [...opened]
   if (closed.size > 0) step.closes = [...closed]
+}
+
+function positionOf (epoch: string, seq: number): EventPosition {
+  return { id: formatCursor(epoch, seq), seq }
 }
 
 function ignore (): void {}

@@ -107,7 +107,10 @@ export class WebSocketNotifier {
       if (!this.#isLogged()) return
       for (const [i, body] of bodies.entries()) this.#routed(typeOf(body), run, firstSeq + i)
     })
-    return new RunWriter(this.encoder, lane, encodeScope(run), run.events, () => { this.stats.refused++ })
+    return new RunWriter(this.encoder, lane, encodeScope(run), run.events, (error) => {
+      if (error.code === 'FAE_ERR_RUN_ENDED') this.stats.refused++
+      this.#log.debug({ err: error, threadId: run.threadId, runId: run.runId }, 'refused to the agent')
+    })
   }
 
   /**

@@ -2,7 +2,7 @@ import { FAE_ERR_RUN_ENDED } from '../../errors.js'
 import type { EventData, EventPosition, EventType, RunStatus } from '../../schemas/index.js'
 import type { Appended } from '../store/index.js'
 import type { EventEncoder } from './encode.js'
-import { rejected, type Lane, type LaneItem } from './lane.js'
+import { rejected, type AnswerOf, type Lane, type LaneItem } from './lane.js'
 import { closingOf, openedBy, type OpenItem } from './open-items.js'
 
 /** The events that a run's own code may cause; the others come from outside, or begin and end a run. */
@@ -16,7 +16,7 @@ export class RunWriter {
   readonly #encoder: EventEncoder
   readonly #lane: Lane
   readonly #scope: string
-  readonly #onRefused: () => void
+  readonly #onRefused: (error: Error & { code?: string }) => void
   readonly #open = new Map<string, OpenItem>()
   readonly #held = new Set<HeldText>()
   /** Those of before this writer. */
@@ -25,7 +25,7 @@ export class RunWriter {
   #isSealed = false
 
   /** @param events how many events the run has already */
-  constructor (encoder: EventEncoder, lane: Lane, scope: string, events: number, onRefused: () => void) {
+  constructor (encoder: EventEncoder, lane: Lane, scope: string, events: number, onRefused: (error: Error & { code?: string }) => void) {
     this.#encoder = encoder
     this.#lane = lane
     this.#scope = scope
@@ -39,15 +39,16 @@ export class RunWriter {
   isToolOpen (toolCallId: string): boolean { return this.#open.has(`tool:${toolCallId}`) }
 
   /**
-   * Resolves with the event's position once it is stored; need not be awaited.
+   * Resolves with the event's position, or with what `answer` makes of it, once it is stored; need not be awaited.
    * @throws FAE_ERR_EVENT_INVALID, FAE_ERR_EVENT_TOO_LARGE, FAE_ERR_RUN_ENDED, FAE_ERR_RUN_STALE
    */
-  emit<Type extends RunEventType> (type: Type, data: EventData<Type>): Promise<EventPosition> {
+  emit<Type extends RunEventType, Answer = EventPosition> (type: Type, data: EventData<Type>, answer?: AnswerOf<Answer>): Promise<Answer> {
     try {
-      this.flush()
-      return this.#lane.append(this.#item(type, data))
+      this.#assertOpen()
+      this.#flushHeld()
+      return this.#lane.append<Answer>(this.#item(type, data), answer)
     } catch (error) {
-      return rejected(error)
+      return rejected(this.#refused(error as Error))
     }
   }
 
@@ -57,16 +58,16 @@ export class RunWriter {
    */
   stream<Type extends 'assistant_message' | 'agent_thinking'> (type: Type, data: EventData<Type>): Promise<void> | undefined {
     try {
-      if (this.#isSealed) throw this.#refuse()
+      this.#assertOpen()
       return this.#lane.take(this.#item(type, data))
     } catch (error) {
-      return rejected(error)
+      return rejected(this.#refused(error as Error))
     }
   }
 
   /** Held text goes out now. @throws FAE_ERR_RUN_ENDED */
   flush (): void {
-    if (this.#isSealed) throw this.#refuse()
+    if (this.#isSealed) throw this.#refused(new FAE_ERR_RUN_ENDED(this.#lane.runId))
     this.#flushHeld()
   }
 
@@ -127,8 +128,13 @@ export class RunWriter {
     for (const text of [...this.#held]) text.flush()
   }
 
-  #refuse (): Error {
-    this.#onRefused()
-    return new FAE_ERR_RUN_ENDED(this.#lane.runId)
+  #assertOpen (): void {
+    if (this.#isSealed) throw new FAE_ERR_RUN_ENDED(this.#lane.runId)
+  }
+
+  /** Somebody should know, also when the agent does not look. */
+  #refused (error: Error): Error {
+    this.#onRefused(error)
+    return error
   }
 }
