@@ -8,6 +8,8 @@ import { runLeakTest, type LeakResult, type Round } from './leak-test/run.js'
 import { CONFIDENCE } from './leak-test/trend.js'
 
 async function main (): Promise<void> {
+  // Source maps are read with the first error that is thrown: a megabyte that is not the library's.
+  process.setSourceMapsEnabled(false)
   let options: ReturnType<typeof readOptions>
   try {
     options = readOptions(process.argv.slice(2))
