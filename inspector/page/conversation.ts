@@ -10,6 +10,8 @@ type Entry = { readonly key: string } & ({ readonly message: Message } | { reado
 
 /** How near to its end a scrolled text counts as being read along. */
 const NEAR_PX = 120
+/** What is kept free for the field to write in, where the page itself scrolls: scroll-margin-bottom in the style. */
+const COMPOSER_PX = 135
 const RUN_STATES: Readonly<Record<string, string>> = { running: 'at work', success: 'done', error: 'failed', cancelled: 'cancelled', timeout: 'took too long', lost: 'lost with its process' }
 
 /** What was said in a thread, with the timeline of each run in its place. */
@@ -68,18 +70,24 @@ export class Conversation {
     })
   }
 
+  get #isScrolledHere (): boolean {
+    return this.#scroll.scrollHeight > this.#scroll.clientHeight + 1
+  }
+
   #scroller (): Element {
-    return this.#scroll.scrollHeight > this.#scroll.clientHeight + 1 ? this.#scroll : document.scrollingElement ?? this.#scroll
+    return this.#isScrolledHere ? this.#scroll : document.scrollingElement ?? this.#scroll
   }
 
   #isAtEnd (): boolean {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller()
-    return scrollHeight - scrollTop - clientHeight < NEAR_PX
+    if (this.#isScrolledHere) return scrollHeight - scrollTop - clientHeight < NEAR_PX
+    // who has gone on to what is below it, the log say, is not brought back
+    return Math.abs(this.#list.getBoundingClientRect().bottom + COMPOSER_PX - clientHeight) < NEAR_PX
   }
 
   #toEnd (): void {
     // where the page itself scrolls, more than the conversation is on it
-    if (this.#scroller() === this.#scroll) this.#scroll.scrollTop = this.#scroll.scrollHeight
+    if (this.#isScrolledHere) this.#scroll.scrollTop = this.#scroll.scrollHeight
     else if (this.isRunning) this.#list.lastElementChild?.scrollIntoView({ block: 'end' })
   }
 }

@@ -34,6 +34,37 @@ test('at 360 pixels both views fit, also with texts that do not break', async (t
   t.equal(await overflow(page), 'none', 'the view of operators')
 })
 
+test('at 360 pixels the answer is followed, and who goes on to the log below stays there', async (t) => {
+  const { url, gates } = await startInspected(t)
+  const page = (await openBrowser(t, { viewport: { width: 360, height: 740 } })).pages()[0]!
+  await open(page, url)
+  for (let said = 1; said <= 3; said++) {
+    await say(page, `Where is the station?${'\nPlease.'.repeat(8)}`)
+    await row(page, 'tool', 'running').nth(0).waitFor()
+    if (said === 3) break
+    await page.getByRole('button', { name: 'Cancel the run' }).click()
+    await untilRun(page, 'cancelled')
+  }
+  const isSeen = (selector: string) => page.locator(selector).last().evaluate((element) => {
+    const { top, bottom } = element.getBoundingClientRect()
+    return top >= 0 && bottom <= innerHeight + 1
+  })
+  /** Until it is drawn again, as it is ten times a second while a run is at work. */
+  const redrawn = async () => {
+    const time = page.locator('#messages > .agent:last-child .run-time')
+    const before = await time.textContent()
+    await until(async () => await time.textContent() !== before, 'the time to go on')
+  }
+  await until(() => isSeen('#messages .tick-row'), 'the end of the timeline to be seen')
+  await page.evaluate(() => { scrollTo(0, document.documentElement.scrollHeight) })
+  await redrawn()
+  await redrawn()
+  t.ok(await isSeen('#log'))
+  await page.getByRole('button', { name: 'Drop the connection' }).click()
+  gates.open('tool')
+  await page.locator('#log .seam').waitFor()
+})
+
 test('everything can be done with the keyboard, and one sees where one is', async (t) => {
   const { url, gates } = await startInspected(t)
   const page = (await openBrowser(t)).pages()[0]!
