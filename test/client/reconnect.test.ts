@@ -95,7 +95,7 @@ t.test('connected, got nothing, dropped, three events, reconnected: all three', 
 })
 
 t.test('the server is away for a while (E4)', async (t) => {
-  const { server, client } = await setup(t)
+  const { server, client } = await setup(t, { transport: 'websocket' })
   const thread = client.thread('t')
   const seqs = seqsOf(thread)
   const statuses: ClientStatus[] = []
