@@ -40,6 +40,9 @@ export function isCluster (client: Redis | Cluster): client is Cluster {
   return 'isCluster' in client && client.isCluster
 }
 
+/** No process waits longer than this between two attempts to connect. */
+export const LONGEST_RETRY_MS = 2_500
+
 /**
  * What every connection of our own has: nothing is queued or sent again behind our back, since the order of appends
  * and the server they reach must be known.
@@ -52,7 +55,7 @@ export const connectionOptions = {
   replyMapping: 'legacy',
   // What was under way is rejected as soon as the connection is gone.
   maxRetriesPerRequest: 0,
-  retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000) * (0.75 + Math.random() / 2),
+  retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 0.8 * LONGEST_RETRY_MS) * (0.75 + Math.random() / 2),
   // Reconnect without sending the command again: the master is elsewhere.
   reconnectOnError: (error: Error) => error.message.includes('READONLY')
 } as const satisfies RedisOptions

@@ -1,6 +1,7 @@
 import { Script, type RedisClient } from './redis-client.js'
 import type { RedisRuns } from './redis-runs.js'
 import type { RedisKeys } from './redis-keys.js'
+import { LONGEST_RETRY_MS } from './redis-options.js'
 import type { Presence, RunRecord } from './store.js'
 
 /*
@@ -115,10 +116,13 @@ export class RedisRunners {
   readonly #observed = new Map<string, Observed>()
   /** Threads that this process is entered for. */
   readonly #joined = new Set<string>()
+  /** Of these, where a run may be this process's without its knowing. */
+  readonly #suspects = new Set<string>()
   /** How many calls are under way that may make a run of the thread this process's. */
   readonly #wanted = new Map<string, number>()
   #timer: NodeJS.Timeout | undefined
   #sentAt = 0
+  #observesFrom = 0
   #ticks = 0
   #answeredAt = 0
   #lookedAt = 0
@@ -196,13 +200,23 @@ export class RedisRunners {
     }
   }
 
-  /** Looks for runs that are this process's without its knowing. */
+  /** Looks for runs that are this process's without its knowing: now and with every beat, until there are none. */
   async lookAtOwn (): Promise<void> {
     const own = this.#keys.runnerThreads(this.#node)
-    const threadIds = await this.#client.command((client) => client.smembers(own))
-    for (const threadId of threadIds) {
+    for (const threadId of await this.#client.command((client) => client.smembers(own))) {
       this.#joined.add(threadId)
-      for (const run of await this.#runs.unknownIn(threadId)) this.#events.orphan(run)
+      this.#suspects.add(threadId)
+    }
+    await this.#lookAtSuspects()
+  }
+
+  async #lookAtSuspects (): Promise<void> {
+    for (const threadId of [...this.#suspects]) {
+      // A call is under way whose answer may make a run this process's.
+      if (this.#wanted.has(threadId)) continue
+      const unknown = await this.#runs.unknownIn(threadId)
+      if (unknown?.length === 0) this.#suspects.delete(threadId)
+      for (const run of unknown ?? []) this.#events.orphan(run)
     }
   }
 
@@ -236,7 +250,7 @@ export class RedisRunners {
   }
 
   async #beat (sentAt: number): Promise<void> {
-    const left = [...this.#joined].filter((threadId) => !this.#runs.has(threadId) && !this.#wanted.has(threadId)).slice(0, LOOK_THREADS)
+    const left = [...this.#joined].filter((threadId) => !this.#runs.has(threadId) && !this.#wanted.has(threadId) && !this.#suspects.has(threadId)).slice(0, LOOK_THREADS)
     for (const threadId of left) this.#joined.delete(threadId)
     let reply: string[]
     try {
@@ -259,9 +273,10 @@ export class RedisRunners {
     }
   }
 
-  /** Called when the connection is lost: what was seen before does not count. */
+  /** Called on every connect: what was seen before does not count, and others may come back later than this process. */
   forgetObservations (): void {
     this.#observed.clear()
+    this.#observesFrom = performance.now() + LONGEST_RETRY_MS
   }
 
   #observe (reply: readonly string[], now: number): void {
@@ -274,12 +289,13 @@ export class RedisRunners {
       if (node === this.#node) continue
       seen.add(node)
       const observed = this.#observed.get(node)
-      if (observed === undefined || observed.counter !== counter) this.#observed.set(node, { counter, since: now })
+      if (observed === undefined || observed.counter !== counter) this.#observed.set(node, { counter, since: Math.max(now, this.#observesFrom) })
     }
     for (const node of this.#observed.keys()) if (!seen.has(node)) this.#observed.delete(node)
   }
 
   async #lookAround (now: number): Promise<void> {
+    await this.#lookAtSuspects()
     for (const [node, { counter, since }] of [...this.#observed]) {
       if (counter === 'gone' || now - since >= this.#leaseMs) await this.#adopt(node, counter)
     }

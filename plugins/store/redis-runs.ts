@@ -210,13 +210,15 @@ export class RedisRuns {
   /**
    * Runs that are this process's by their record, though it does not know them: the answer to their start or claim was
    * lost, or Redis lost their end.
+   * @returns undefined while that cannot be said
    */
-  async unknownIn (threadId: string): Promise<readonly RunRecord[]> {
+  async unknownIn (threadId: string): Promise<readonly RunRecord[] | undefined> {
     const found = await this.look(threadId, this.#node)
-    if (found === undefined || this.#claiming.has(threadId)) return []
+    if (found === undefined) return []
+    if (this.#claiming.has(threadId)) return undefined
     const held = this.#held.get(threadId)?.runs
     // Its end is made again until it is answered, and that answer may carry another run.
-    for (const run of held?.values() ?? []) if (run.isEnding) return []
+    for (const run of held?.values() ?? []) if (run.isEnding) return undefined
     return found.runs.filter(({ runId }) => held?.has(runId) !== true && !this.#starting.has(runId))
   }
 

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import { RedisStore } from '../../../plugins/store/index.js'
 import { Proxy, RedisServer, freePort } from '../../support/redis-server.js'
 import { openRedis } from '../../support/redis-store.js'
+import { TcpProxy } from '../../support/tcp-proxy.js'
 import { Reader, body, persist, readAll, start, step, thread, until, valueOf } from '../../support/store-steps.js'
 
 const unhandled: unknown[] = []
@@ -122,6 +123,33 @@ t.test('started again with an old copy: seq goes on in a new history, whose tail
   t.notOk(orphans.includes('r1'))
 })
 
+t.test('a run whose end was lost is found also where another one of its thread is just ending', async (t) => {
+  const server = await RedisServer.start(t)
+  const store = await openRedis(t, server.url)
+  const orphans: string[] = []
+  store.onOrphan(({ runId }) => orphans.push(runId))
+  await store.putThread(thread('t1'))
+  await store.append('t1', [body()], { start: start('r1') })
+  await server.command('SAVE')
+  await store.append('t1', [body()], { run: step('r1', 2, { ends: 'success' }) })
+  await store.append('t1', [body()], { start: start('r2') })
+  await server.kill()
+  await until('the outage to be noticed', () => !store.availability.available)
+  const end = (): Promise<unknown> => store.append('t1', [body()], { run: step('r2', 2, { ends: 'success' }) })
+  await t.rejects(end(), { code: 'FAE_ERR_STORE_UNAVAILABLE' })
+  await server.start()
+  await until('Redis', () => store.availability.available)
+  // While that end is not answered nobody knows which runs are left: several looks come to nothing.
+  const later = Date.now() + 2_000
+  await until('some leases', () => Date.now() > later)
+  t.strictSame(orphans, [])
+  await end()
+  await until('the run whose end was lost', () => orphans.includes('r1'))
+  const run = (await store.getRun('r1'))!
+  await store.append('t1', [body()], { run: step('r1', run.n + 1, { fence: run.fence + 1, takesOver: true, ends: 'lost' }) })
+  t.strictSame([...new Set(orphans)], ['r1'])
+})
+
 t.test('started again empty: each node puts back the threads and live runs it holds, in a new history', async (t) => {
   const server = await RedisServer.start(t)
   const [store, other] = [await openRedis(t, server.url, { checkMs: 200 }), await openRedis(t, server.url, { checkMs: 200 })]
@@ -213,6 +241,28 @@ t.test('a Redis that takes no writes: that is said, also when nobody writes, and
   await until('all to be well', () => store.availability.isImpaired === undefined && late.availability.isImpaired === undefined)
   t.equal(store.availability.available, true)
   t.equal((await store.append('t1', [body(2)])).first.seq, 2)
+})
+
+t.test('whoever comes back from an outage later than others, though within the time between two attempts, keeps its runs', async (t) => {
+  const server = await RedisServer.start(t)
+  const way = await TcpProxy.start(t, server.port, { plain: true })
+  const late = await openRedis(t, way.url.replace('http', 'redis'), { leaseMs: 500 })
+  const early = await openRedis(t, server.url, { leaseMs: 500 })
+  const orphans: string[] = []
+  early.onOrphan(({ runId }) => orphans.push(runId))
+  await late.putThread(thread('t1'))
+  await late.append('t1', [body(1)], { start: start('r1') })
+  way.isDown = true
+  way.cut()
+  await server.command('CLIENT', 'KILL', 'TYPE', 'normal')
+  await until('both to notice', () => !late.availability.available && !early.availability.available)
+  await until('one to be back', () => early.availability.available)
+  const later = Date.now() + 800
+  await until('more than a lease', () => Date.now() > later)
+  way.isDown = false
+  await until('the other one to be back', () => late.availability.available)
+  t.strictSame(orphans, [])
+  t.equal((await late.append('t1', [body(2)], { run: step('r1', 2) })).first.seq, 2)
 })
 
 t.test('the subscriber is killed again and again: its watchers miss nothing', async (t) => {
