@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, Socket, type AddressInfo } from 'node:net'
@@ -17,12 +18,19 @@ export function findRedisServer (): string {
   throw new Error('redis-server is not in PATH. Install Redis 6.2 or newer, for example: apt-get install redis-server')
 }
 
+/** Below those that the system gives to connections: a server that is down for a while finds its port free when it comes back. */
 export async function freePort (): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => { server.close(resolve) })
-  return port
+  for (;;) {
+    const port = randomInt(10_000, 30_000)
+    const server = createServer()
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => { resolve(false) })
+      server.listen(port, '127.0.0.1', () => { resolve(true) })
+    })
+    if (!isFree) continue
+    await new Promise((resolve) => { server.close(resolve) })
+    return port
+  }
 }
 
 /** A real redis-server, or a sentinel, of this test: on a free port, in a folder of its own, gone with the test. */
@@ -43,15 +51,22 @@ export class RedisServer {
 
   /** @param args more of redis-server's, which win over ours; a leading path is its configuration file */
   static async start (t: Teardown, { args = [], port }: { args?: readonly string[] | ((folder: string, port: number) => Promise<readonly string[]>), port?: number } = {}): Promise<RedisServer> {
-    const folder = await mkdtemp(join(tmpdir(), 'agent-events-redis-'))
-    const chosen = port ?? await freePort()
-    const server = new RedisServer(chosen, folder, typeof args === 'function' ? await args(folder, chosen) : args)
-    t.teardown(async () => {
-      await server.kill()
-      await rm(folder, { recursive: true, force: true })
-    })
-    await server.start()
-    return server
+    for (let attempt = 1; ; attempt++) {
+      const folder = await mkdtemp(join(tmpdir(), 'agent-events-redis-'))
+      const chosen = port ?? await freePort()
+      const server = new RedisServer(chosen, folder, typeof args === 'function' ? await args(folder, chosen) : args)
+      t.teardown(async () => {
+        await server.kill()
+        await rm(folder, { recursive: true, force: true })
+      })
+      try {
+        await server.start()
+        return server
+      } catch (error) {
+        // Somebody else was given the same port meanwhile.
+        if (port !== undefined || attempt === 3) throw error
+      }
+    }
   }
 
   /** Again on the same port in the same folder. */
