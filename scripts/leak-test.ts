@@ -50,7 +50,7 @@ function describe ({ trend: { slope, low, high, noise }, verdict, left, snapshot
   if (left.length > 0) lines.push(`left behind: ${left.join('; ')}`)
   if (left.length > 0 || verdict === 'leaks') lines.push('FAILED: something stays behind')
   else if (verdict === 'clean') lines.push('OK: everything came back to where it was')
-  else lines.push(`OK: all counts came back, and no growth is shown; so few runs cannot rule out less than ${high.toFixed(0)} bytes each`)
+  else lines.push(`OK: all counts came back, and no leak is shown; less than ${high.toFixed(0)} bytes for each connection or run is not ruled out`)
   return `${lines.join('\n')}\n`
 }
 

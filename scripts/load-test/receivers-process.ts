@@ -13,8 +13,8 @@ import { addVerdict, judge, newVerdict, readLog, Receipt } from './verdict.js'
 const CONNECTING_AT_ONCE = 50
 /** How long nothing at all may arrive while something is missing, before it counts as lost. */
 const PATIENCE_MS = 10_000
-const REOPEN_MS = 200
-const ATTEMPTS = 10
+const REOPEN_MS = 500
+const ATTEMPTS = 60
 /** How long a double may follow. */
 const QUIET_MS = 250
 
@@ -101,6 +101,8 @@ class Receiver {
       this.#socket!.send('{"type":"pong"}')
     } else if (frame.type === 'error') {
       stats.refusals[frame.code] = (stats.refusals[frame.code] ?? 0) + 1
+      // A subscribe while the store was away, say.
+      if (!this.isConnected) this.#socket!.terminate()
     }
   }
 }

@@ -42,14 +42,13 @@ export interface LoadResult {
 }
 
 /** What is wrong, in words; nothing when every receiver got what the log holds. */
-export function problems ({ verdict, sent, logged, notRecovered, refusals }: Pick<LoadResult, 'verdict' | 'sent' | 'logged' | 'notRecovered' | 'refusals'>): string[] {
+export function problems ({ verdict, sent, logged, notRecovered }: Pick<LoadResult, 'verdict' | 'sent' | 'logged' | 'notRecovered'>): string[] {
   const found: string[] = []
   if (!isClean(verdict)) {
     for (const [what, count] of Object.entries(verdict)) if (what !== 'delivered' && count > 0) found.push(`${format(count)} ${WORDS[what as keyof Verdict]}`)
   }
   if (logged < sent) found.push(`${format(sent - logged)} confirmed to an agent and not in the log`)
   if (notRecovered > 0) found.push(`${format(notRecovered)} times a place was lost`)
-  for (const [code, count] of Object.entries(refusals)) found.push(`${format(count)} times ${code}`)
   return found
 }
 
@@ -66,6 +65,7 @@ export function describe (result: LoadResult): string {
     `out of order  ${format(verdict.outOfOrder)}`,
     ...(options.churn > 0 ? [`resumed       ${format(result.resumed)} times`] : []),
     ...(result.cutOff > 0 ? [`cut off       ${format(result.cutOff)} times, and came back`] : []),
+    ...Object.entries(result.refusals).map(([code, count]) => `refused       ${format(count)} times with ${code}, and tried again`),
     `latency       p50 ${ms(latency.p50)}  p90 ${ms(latency.p90)}  p99 ${ms(latency.p99)}  max ${ms(latency.max)}`,
     ...drawBins(latency.bins, latency.count),
     `servers       ${cores.servers.toFixed(2)} cores, ${format(memoryMiB.servers)} MiB; receivers ${cores.receivers.toFixed(2)} cores, ${format(memoryMiB.receivers)} MiB`,
