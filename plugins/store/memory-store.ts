@@ -235,7 +235,7 @@ export class MemoryStore implements Store {
   }
 
   #ended (thread: MemoryThread, run: MutableRun): MutableRun | undefined {
-    thread.ended.push(run)
+    ;(thread.ended ??= []).push(run)
     this.#countRun(run, -1)
     if (!isRoot(run)) return undefined
     thread.roots.splice(thread.roots.indexOf(run.runId), 1)

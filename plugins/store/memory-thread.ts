@@ -3,7 +3,7 @@ import { MemoryLog } from './memory-log.js'
 import type { MutableRun } from './run-ledger.js'
 import type { Entry, Retention, ThreadRecord, ThreadState, Watcher } from './store.js'
 
-const NONE: readonly MutableRun[] = []
+const NONE: readonly never[] = []
 
 /** One thread. What most threads do not have is made on first use: idle threads are many. */
 export class MemoryThread {
@@ -11,14 +11,14 @@ export class MemoryThread {
   readonly epoch: string
   readonly log = new MemoryLog()
   touchedAt: number
-  watchers: readonly Watcher[] = []
+  watchers: readonly Watcher[] = NONE
   /** By the order of their events. */
   keys: Map<string, { first: number, last: number, runId: string | undefined }> | undefined
   runs: Map<string, MutableRun> | undefined
   /** Live root runs, oldest first: what the queue waits for. */
   roots: string[] = []
   /** Ended runs in order of their end: forgotten when their last event is. */
-  ended: MutableRun[] = []
+  ended: MutableRun[] | undefined
 
   constructor (record: ThreadRecord, epoch: string, now: number) {
     this.record = record
@@ -46,6 +46,7 @@ export class MemoryThread {
         this.keys.delete(key)
       }
     }
+    if (this.ended === undefined) return NONE
     const kept = this.ended.findIndex((run) => run.lastSeq >= first)
     const forgotten = this.ended.splice(0, kept < 0 ? this.ended.length : kept)
     for (const run of forgotten) this.runs!.delete(run.runId)

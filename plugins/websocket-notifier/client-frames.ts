@@ -104,11 +104,11 @@ export class ClientFrames {
     const asked = cursor === undefined ? undefined : parseCursor(cursor)
     if (cursor !== undefined && asked === undefined) throw new FAE_ERR_CURSOR_INVALID()
     const asking = { threadId, isTakenBack: false }
-    connection.asking.add(asking)
+    connection.asking = [...connection.asking, asking]
     try {
       await this.#hub.mayRead(connection.user, threadId)
     } finally {
-      connection.asking.delete(asking)
+      connection.asking = connection.asking.filter((other) => other !== asking)
     }
     if (!connection.isOpen || asking.isTakenBack) return
     const existing = connection.subscriptions.get(threadId)

@@ -27,6 +27,8 @@ export interface ConnectionLimits {
 
 /** How long a peer may take to answer our close frame before the socket is ended. */
 const CLOSE_GRACE_MS = 2_000
+/** Most connections never have any of it: idle ones are many. */
+const NONE: readonly never[] = []
 const MAX_TIMER_MS = 2 ** 31 - 1
 /** The longest error message a frame carries. */
 const MESSAGE_CHARS = 1_000
@@ -57,7 +59,7 @@ export class Connection {
   lastAck: { threadId: string, cursor: string, at: number } | undefined
   badFrames = 0
   /** Subscribes that wait to hear whose thread it is: an unsubscribe that follows at once takes them back. */
-  readonly asking = new Set<{ readonly threadId: string, isTakenBack: boolean }>()
+  asking: ReadonlyArray<{ readonly threadId: string, isTakenBack: boolean }> = NONE
   readonly #socket: WebSocket
   readonly #raw: Duplex
   readonly #owner: ConnectionOwner
@@ -66,7 +68,7 @@ export class Connection {
   #outBytes = 0
   /** Bytes of answers since the socket was last empty. */
   #answerBytes = 0
-  #stalled = new Set<Subscription>()
+  #stalled: readonly Subscription[] = NONE
   #progress = 0
   #progressAt = 0
   #takenAtPing = 0
@@ -144,21 +146,21 @@ export class Connection {
       this.#raw.uncork()
     }
     // It drained before this was written, and has too little to tell of it once more.
-    if (this.#stalled.size > 0 && !this.#raw.writableNeedDrain) this.#drained()
+    if (this.#stalled.length > 0 && !this.#raw.writableNeedDrain) this.#drained()
   }
 
   whenDrained (subscription: Subscription): void {
-    if (this.#stalled.size === 0) {
+    if (this.#stalled.length === 0) {
       this.#progress = this.#takenBytes()
       this.#progressAt = Date.now()
       this.#owner.congested(this)
     }
-    this.#stalled.add(subscription)
+    this.#stalled = [...this.#stalled, subscription]
   }
 
   /** @returns false once it has drained; closes the socket when it takes nothing for stallTimeoutMs */
   checkProgress (now: number): boolean {
-    if (this.#stalled.size === 0 || !this.isOpen) return false
+    if (this.#stalled.length === 0 || !this.isOpen) return false
     const progress = this.#takenBytes()
     if (progress !== this.#progress) {
       this.#progress = progress
@@ -244,7 +246,7 @@ export class Connection {
     clearTimeout(this.#expiry)
     this.#out = []
     this.#outBytes = 0
-    this.#stalled.clear()
+    this.#stalled = NONE
   }
 
   #expireWith ({ expiresAt }: User): void {
@@ -260,9 +262,8 @@ export class Connection {
 
   #drained (): void {
     this.#answerBytes = 0
-    if (this.#stalled.size === 0) return
     const stalled = this.#stalled
-    this.#stalled = new Set()
+    this.#stalled = NONE
     for (const subscription of stalled) subscription.resume()
   }
 

@@ -25,7 +25,8 @@ export class Feed implements Watcher {
   epochs: readonly Epoch[] = []
   readonly #store: Store
   readonly #schedule: (feed: Feed) => void
-  readonly #reads = new Map<number, Promise<FramedPage>>()
+  /** Under way, by the seq they begin after. */
+  #reads: Map<number, Promise<FramedPage>> | undefined
   readonly #ready: Promise<() => void>
   #pending: Entry[] = []
   /** An event whose way to the sockets is timed, and the newest that went this way. */
@@ -53,11 +54,15 @@ export class Feed implements Watcher {
 
   /** A page after `seq`, framed; readers that ask for the same while it is under way share it. */
   read (seq: number): Promise<FramedPage> {
-    let page = this.#reads.get(seq)
+    const reads = this.#reads ??= new Map()
+    let page = reads.get(seq)
     if (page === undefined) {
       page = this.#read(seq)
-      this.#reads.set(seq, page)
-      const done = (): void => { if (this.#reads.get(seq) === page) this.#reads.delete(seq) }
+      reads.set(seq, page)
+      const done = (): void => {
+        reads.delete(seq)
+        if (reads.size === 0 && this.#reads === reads) this.#reads = undefined
+      }
       page.then(done, done)
     }
     return page
@@ -82,7 +87,7 @@ export class Feed implements Watcher {
     // The log may have lost its tail: who waited for the old head would wait, and read, for ever.
     this.head = 0
     this.#pending = []
-    this.#reads.clear()
+    this.#reads = undefined
     for (const reader of this.readers) reader.onGap()
   }
 

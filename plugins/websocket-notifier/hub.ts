@@ -123,7 +123,9 @@ export class Hub implements ConnectionOwner {
     const connections = this.#byUser.get(user.userId) ?? new Set()
     this.#byUser.set(user.userId, connections.add(connection))
     socket.on('message', (data: Buffer, isBinary: boolean) => { this.#frames.onMessage(connection, commands, data, isBinary) })
-    for (const control of ['ping', 'pong']) socket.on(control, () => { this.#frames.heard(connection, Date.now()) })
+    const onControl = (): void => { this.#frames.heard(connection, Date.now()) }
+    socket.on('ping', onControl)
+    socket.on('pong', onControl)
     socket.once('close', (code) => { this.#disconnected(connection, code) })
     this.#heartbeat.add(connection)
     connection.send({
