@@ -1,6 +1,7 @@
 import { test } from 'tap'
 import { openBrowser } from '../support/browser.js'
 import { Gates, guideBehind } from '../support/guide.js'
+import { freePort } from '../support/redis-server.js'
 import { startApp } from '../support/start-app.js'
 import { endedLog, hostPage, openHost, receivedBy, sayInHost, untilEvent, untilStatus } from './host.js'
 
@@ -39,7 +40,8 @@ test('a kept cursor of another life of the log: the page is told to begin anew',
   const gates = new Gates()
   for (const gate of ['tool', 'first', 'second']) gates.open(gate)
   const options = { agents: [guideBehind(gates)], coalesceMs: 0 }
-  const first = await startApp(t, options, {}, hostPage)
+  const port = await freePort()
+  const first = await startApp(t, options, {}, hostPage, port)
   await first.app.threads.register({ userId: 'ada', threadId: 't' })
   const page = (await openBrowser(t, {}, /ERR_|WebSocket/)).pages()[0]!
   await openHost(page, first.url, { userId: 'ada', threadId: 't', kept: '' })
@@ -50,7 +52,7 @@ test('a kept cursor of another life of the log: the page is told to begin anew',
   await first.app.close()
 
   // memory: all is forgotten, and the same thread begins again
-  const second = await startApp(t, options, {}, hostPage, first.port)
+  const second = await startApp(t, options, {}, hostPage, port)
   await second.app.threads.register({ userId: 'ada', threadId: 't' })
   await page.reload()
   await page.waitForFunction(() => host.resets === 1)

@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import agentEvents from '../../index.js'
 import { inspector } from '../../inspector/index.js'
@@ -7,7 +6,7 @@ import { hostPage } from './host.js'
 
 /*
  * A server that is to be killed, with the host's page and the inspector: its arguments are the folder of its log and its
- * port. Says { port } when it listens, and opens the agent's doors that it is told of.
+ * port. Says so when it listens, and opens the agent's doors that it is told of.
  */
 const [folder = '', port] = process.argv.slice(2)
 const gates = new Gates()
@@ -25,4 +24,4 @@ await app.register(agentEvents, {
 await app.register(inspector, { prefix: '/inspector', base: '/', identify: 'userId' })
 await app.register(hostPage)
 await app.listen({ port: Number(port), host: '127.0.0.1' })
-process.send!({ port: (app.server.address() as AddressInfo).port })
+process.send!('ready')

@@ -3,24 +3,26 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { newFolder } from '../support/lmdb.js'
+import { freePort } from '../support/redis-server.js'
 
 const CHILD = fileURLToPath(new URL('server-child.ts', import.meta.url))
 
 /** A server in a process of its own that can be killed, and started again at the same port with the same log. */
 export class ServerProcess {
-  readonly #folder: string
   /** What it complained of. */
   stderr = ''
+  readonly #folder: string
+  readonly #port: number
   #child: ChildProcess | undefined
-  #port = 0
 
-  private constructor (folder: string) {
+  private constructor (folder: string, port: number) {
     this.#folder = folder
+    this.#port = port
   }
 
   /** Listens; ended with the test. */
   static async start (t: Test): Promise<ServerProcess> {
-    const server = new ServerProcess(await newFolder(t))
+    const server = new ServerProcess(await newFolder(t), await freePort())
     t.teardown(() => server.kill())
     await server.start()
     return server
@@ -31,8 +33,8 @@ export class ServerProcess {
   async start (): Promise<void> {
     const child = this.#child = fork(CHILD, [this.#folder, String(this.#port)], { env: { PATH: process.env['PATH'] }, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { this.stderr += text })
-    this.#port = await new Promise<number>((resolve, reject) => {
-      child.once('message', ({ port }: { port: number }) => { resolve(port) })
+    await new Promise<void>((resolve, reject) => {
+      child.once('message', () => { resolve() })
       child.once('exit', (code) => { reject(new Error(`the server ended with ${code}: ${this.stderr}`)) })
     })
   }

@@ -1,11 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { freePort } from './redis-server.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -98,15 +98,6 @@ async function finished (child: ChildProcess): Promise<Output> {
   child.stderr!.setEncoding('utf8').on('data', (text: string) => { output.stderr += text })
   const [code] = await once(child, 'close') as [number | null]
   return { code, ...output }
-}
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 async function listening (port: number, timeoutMs: number): Promise<void> {
