@@ -69,10 +69,10 @@ export class Feed implements Watcher {
   }
 
   async #read (seq: number): Promise<FramedPage> {
-    const { generation } = this
     const page = await this.#store.read(this.threadId, seq)
-    // An answer from before a gap may be overtaken by a later one.
-    if (generation === this.generation || this.epochs.length === 0) this.epochs = page.epochs
+    // An answer may be overtaken by a later one; whoever is shown this page may name every position in it at once.
+    const known = this.epochs.at(-1)
+    if (known === undefined || page.epochs.at(-1)!.epoch >= known.epoch) this.epochs = page.epochs
     return { ...page, batch: frameEntries(page.entries) }
   }
 
