@@ -12,6 +12,8 @@ const charts = new URL('../docs/charts/', import.meta.url)
 
 const { date, commit, minutes, rounds, machine, results } = JSON.parse(await readFile(new URL('results.json', import.meta.url), 'utf8')) as Results
 
+const isBusy = Number(machine['load average before']) > 1
+
 interface Shown { readonly workload: string, readonly figure: string, readonly sides: readonly string[], readonly group: (row: string, unit: string) => string }
 
 /** The rows of some workloads, with the sides beside each other. */
@@ -32,7 +34,7 @@ const asMarkdown = ({ head, rows }: Table): string => table(head, rows)
 
 await writeGenerated(page, {
   machine: [
-    `Measured on ${date} at commit ${commit}: ${rounds} rounds, ${minutes} minutes.`,
+    `Measured on ${date} at commit ${commit}, in ${minutes} minutes; rounds: ${rounds}.${isBusy ? ' **The machine was busy with other work: these figures are a first look, times most of all.**' : ''}`,
     table(['', ''], Object.entries(machine))
   ].join('\n\n'),
   bars: asMarkdown(barsTable(results)),

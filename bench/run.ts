@@ -79,10 +79,10 @@ for (const workload of values.workload) {
   const result = await measure(workload)
   results.push(result)
   print(`\n${workload}\n\n${padded(figuresTable(result))}`)
+  // After each, so that a run that is interrupted has not been for nothing.
+  if (values.json !== undefined && values.json !== '-') await writeFile(values.json, await toJson())
 }
 print(`\n${padded(barsTable(results))}`)
-if (values.json !== undefined) {
-  const json = `${JSON.stringify(await describe(results), null, 2)}\n`
-  if (values.json === '-') process.stdout.write(json)
-  else await writeFile(values.json, json)
-}
+if (values.json === '-') process.stdout.write(await toJson())
+
+async function toJson (): Promise<string> { return `${JSON.stringify(await describe(results), null, 2)}\n` }

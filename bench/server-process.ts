@@ -49,6 +49,25 @@ async function burst ({ perTurn, pieces }: Burst): Promise<number> {
   return characters
 }
 
+/** Bytes, once everything that can be freed is freed and given back, which threads of their own do. */
+async function settledMemory (): Promise<Memory> {
+  for (let before = Infinity, tries = 0; ; tries++) {
+    gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    await setTimeout(200)
+    const memory = await memoryNow()
+    if (before - memory.resident < 2 ** 18 || tries === 20) return memory
+    before = memory.resident
+  }
+}
+
+async function memoryNow (): Promise<Memory> {
+  // Not the pages of files, which the system takes away as it likes: Linux tells them apart.
+  const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
+  const anonymous = /^RssAnon:\s+(\d+)/m.exec(status)?.[1]
+  const { rss, heapUsed, external } = process.memoryUsage()
+  return { resident: anonymous === undefined ? rss : Number(anonymous) * 1_024, used: heapUsed + external }
+}
+
 answer({
   url: () => server.url,
   addThreads: ({ count }) => server.addThreads(count),
@@ -62,16 +81,5 @@ answer({
     const { user, system } = process.cpuUsage()
     return (user + system) / 1_000
   },
-  /** Bytes, after everything that can be freed is freed and given back. */
-  async memory (): Promise<Memory> {
-    for (let i = 0; i < 5; i++) {
-      gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })
-      await setTimeout(50)
-    }
-    // Not the pages of files, which the system takes away as it likes: Linux tells them apart.
-    const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
-    const anonymous = /^RssAnon:\s+(\d+)/m.exec(status)?.[1]
-    const { rss, heapUsed, external } = process.memoryUsage()
-    return { resident: anonymous === undefined ? rss : Number(anonymous) * 1_024, used: heapUsed + external }
-  }
+  memory: settledMemory
 })

@@ -53,8 +53,11 @@ export async function timed (server: Child, watchers: Child, command: 'flood' | 
 }
 
 /** What a delivered event costs its server, once it is warm. */
-export async function cost (side: Side, { threads, perThread, idleThreads = 0 }: { threads: number, perThread: number, idleThreads?: number }, { perTurn, events }: { perTurn: number, events: number }): Promise<{ cpuUs: number }> {
-  return withServer(side, { threads, perThread, idleThreads }, async (server, watchers) => {
+export async function cost (side: Side, shape: { threads: number, perThread: number, idleThreads?: number }, { perTurn, events }: { perTurn: number, events: number }): Promise<{ cpuUs: number }> {
+  const { threads, perThread, idleThreads } = shape
+  return withServer(side, shape, async (server, watchers) => {
+    // What it took to make them does not count.
+    if (idleThreads !== undefined) await server.ask('memory')
     const deliveries = (flood: Flood): number => flood.events * perThread
     const flood = { threads, perTurn, events }
     const warm = { ...flood, events: Math.floor(events / 4) }
