@@ -18,6 +18,8 @@ export interface HubOptions { readonly limits: ConnectionLimits, readonly heartb
 
 const PING = frameText('{"type":"ping"}')
 const PROGRESS_EVERY_MS = 1_000
+/** How long it may take until a socket that was ended says so. */
+const CUT_OFF_MS = 1_000
 /** How far apart the clients of a server that goes away come back. */
 const RECONNECT_SPREAD_MS = 5_000
 
@@ -203,11 +205,17 @@ export class Hub implements ConnectionOwner {
     this.#isClosing = true
     this.#flush()
     for (const connection of this.connections.values()) connection.close('restart')
-    const deadline = Date.now() + graceMs
-    while (this.connections.size > 0 && Date.now() < deadline) await new Promise((resolve) => { setTimeout(resolve, 10) })
+    await this.#whenGone(graceMs)
     for (const connection of this.connections.values()) connection.terminate()
+    // Who is cut off is gone a moment later, on a busy machine too.
+    await this.#whenGone(CUT_OFF_MS)
     this.#heartbeat.close()
     clearInterval(this.#progressTimer)
+  }
+
+  async #whenGone (withinMs: number): Promise<void> {
+    const deadline = Date.now() + withinMs
+    while (this.connections.size > 0 && Date.now() < deadline) await new Promise((resolve) => { setTimeout(resolve, 10) })
   }
 
   readonly #flush = (): void => {
