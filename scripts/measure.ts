@@ -64,6 +64,7 @@ async function keep (file: URL, results: unknown, note: string | undefined): Pro
 }
 
 const { values: { note, only, duration }, positionals: [what] } = parseArgs({ allowPositionals: true, options: { note: { type: 'string' }, only: { type: 'string' }, duration: { type: 'string' } } })
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { process.exit(1) })
 if (what === 'load') await measureLoad(note, only, duration === undefined ? [] : ['--duration', duration])
 if (what === 'leak') await measureLeak(note)
 if (what === 'load' || what === 'pages') await writeLoadPage(await readMeasured(LOAD_RESULTS), docs)
