@@ -9,8 +9,11 @@ const SAMPLES = 60
 /** Rows of a table; more would be a wall. */
 const MOST_ROWS = 200
 
+/** Whom the server asked: every process that shares its store. */
+interface Asked { readonly nodes: ReadonlyArray<{ readonly node: string, readonly answered: boolean }> }
 interface ConnectionInfo {
   readonly connectionId: string
+  readonly node: string
   readonly userId: string
   readonly ageMs: number
   readonly lastHeardMs: number
@@ -30,7 +33,7 @@ export interface Mappings {
   readonly users: Readonly<Record<string, { readonly connections: Readonly<Record<string, readonly string[]>>, readonly runs: Readonly<Record<string, string>> }>>
 }
 
-/** What operators see of one process: connections, threads, who is mapped to what; asked again and again while it is shown. */
+/** What operators see: connections, threads, who is mapped to what; asked again and again while it is shown. */
 export class OperatorView {
   readonly #notice = byId('operator-notice')
   readonly #body = byId('operator-body')
@@ -50,7 +53,7 @@ export class OperatorView {
     this.#poll.addEventListener('click', () => {
       this.#isPaused = !this.#isPaused
       this.#poll.setAttribute('aria-pressed', String(this.#isPaused))
-      if (this.#isPaused && this.#answeredAt !== '') setText(byId('operator-note'), `Paused: this is what the process knew at ${this.#answeredAt}.`)
+      if (this.#isPaused && this.#answeredAt !== '') setText(byId('operator-note'), `Paused: this is what was known at ${this.#answeredAt}.`)
       this.#next(0)
     })
     byId('operator-identity').addEventListener('submit', (event) => {
@@ -85,8 +88,8 @@ export class OperatorView {
     const server = this.#server!
     const token = this.#token.value === '' ? undefined : this.#token.value
     try {
-      const [{ connections }, { threads }, mappings] = await Promise.all([
-        server.get<{ connections: ConnectionInfo[] }>('/debug/websocket/connections', token),
+      const [{ connections, nodes }, { threads }, mappings] = await Promise.all([
+        server.get<Asked & { connections: ConnectionInfo[] }>('/debug/websocket/connections', token),
         server.get<{ threads: WatchedThread[] }>('/debug/websocket/threads', token),
         server.get<Mappings>('/debug/websocket/mappings', token)
       ])
@@ -94,8 +97,8 @@ export class OperatorView {
       this.#notice.hidden = true
       this.#body.hidden = false
       this.#answeredAt = new Date().toLocaleTimeString('en', { hour12: false })
-      setText(byId('operator-note'), `What this process knows, asked again every two seconds; last at ${this.#answeredAt}.`)
-      this.#draw(connections, threads, mappings)
+      setText(byId('operator-note'), `What ${whoKnows(nodes)}, asked again every two seconds; last at ${this.#answeredAt}.`)
+      this.#draw(connections, threads, mappings, nodes.length > 1)
     } catch (error) {
       if (asked === this.#asked) this.#explain(error as Error)
     }
@@ -107,7 +110,7 @@ export class OperatorView {
     this.#notice.hidden = false
     const status = error instanceof Refusal ? error.status : 0
     const [title, text] = status === 404
-      ? ['The debug endpoints are off', 'They show every connection of this process, so nobody gets them by default. To see them here, register the routes with debug: true, or with a function that says who is an operator: debug: (request) => request.session.isAdmin']
+      ? ['The debug endpoints are off', 'They show who is connected, so nobody gets them by default. To see them here, register the routes with debug: true, or with a function that says who is an operator: debug: (request) => request.session.isAdmin']
       : status === 401 || status === 403
         ? ['This is for operators', `The server does not let you see its connections. ${this.#server!.settings.identify === 'bearer' ? 'Enter the operator\'s token above.' : 'Sign in as somebody whom its debug option lets in.'}`]
         : ['The server does not answer', 'This page asks again every two seconds.']
@@ -116,7 +119,7 @@ export class OperatorView {
     this.#notice.replaceChildren(element('h2', {}, title), element('p', {}, text))
   }
 
-  #draw (connections: readonly ConnectionInfo[], threads: readonly WatchedThread[], mappings: Mappings): void {
+  #draw (connections: readonly ConnectionInfo[], threads: readonly WatchedThread[], mappings: Mappings, hasManyNodes: boolean): void {
     delete this.#notice.dataset.title
     this.#measure(connections)
     const subscriptions = connections.flatMap(({ threads }) => threads)
@@ -131,8 +134,9 @@ export class OperatorView {
       total('events a second', this.#rates.at(-1) ?? 0, this.#rates)
     )
     drawMappings(byId('mappings'), mappings)
-    fill(byId('connections'), 'Nobody is connected.', ['Connection', 'User', 'For', 'Last heard', 'Delivered', 'In the socket', 'Threads'], connections.map((connection) => [
+    fill(byId('connections'), 'Nobody is connected.', ['Connection', ...hasManyNodes ? ['Node'] : [], 'User', 'For', 'Last heard', 'Delivered', 'In the socket', 'Threads'], connections.map((connection) => [
       id(connection.connectionId),
+      ...hasManyNodes ? [id(connection.node)] : [],
       connection.userId,
       duration(connection.ageMs),
       `${duration(connection.lastHeardMs)} ago`,
@@ -165,6 +169,13 @@ export class OperatorView {
     this.#askedAt = now
     this.#delivered = delivered
   }
+}
+
+/** "3 processes know", and who of them did not answer. */
+function whoKnows (nodes: Asked['nodes']): string {
+  if (nodes.length === 1) return 'this process knows'
+  const silent = nodes.filter(({ answered }) => !answered).map(({ node }) => node)
+  return `${nodes.length - silent.length} of ${nodes.length} processes know${silent.length > 0 ? ` (no answer from ${silent.join(', ')})` : ''}`
 }
 
 function total (name: string, value: number, curve?: readonly number[]): HTMLElement {

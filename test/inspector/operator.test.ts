@@ -4,6 +4,7 @@ import { readConfig } from '../../server/config.js'
 import { buildServer } from '../../server/server.js'
 import { openBrowser } from '../support/browser.js'
 import { connect, post } from '../support/connect.js'
+import { RedisServer } from '../support/redis-server.js'
 import { startApp } from '../support/start-app.js'
 import { OPERATOR, SECRET, hs256, inSeconds } from '../server/fixtures/tokens.js'
 import { Gates, guideBehind } from '../support/guide.js'
@@ -50,6 +51,20 @@ test('connections, threads and mappings, as they change', async (t) => {
   t.match(await page.locator('#operator-note').textContent(), 'Paused')
   await page.getByRole('button', { name: 'Pause' }).click()
   await connections.nth(1).waitFor()
+})
+
+test('of many processes it says on which one each connection is', async (t) => {
+  const redis = await RedisServer.start(t)
+  const store = { redis: redis.url }
+  const { url, app } = await startInspected(t, { store })
+  const other = await startApp(t, { store, debug: true })
+  await connect(t, other.url, 'ben')
+  const page = (await openBrowser(t)).pages()[0]!
+  await open(page, url, 'ada', '#/operator')
+  const nodes = page.locator('#connections tbody td[data-head="Node"] code')
+  await nodes.nth(1).waitFor()
+  t.same((await nodes.evaluateAll((cells) => cells.map((cell) => cell.title))).sort(), [app, other.app].map(({ threads }) => threads.store.node).sort())
+  await page.locator('#operator-note', { hasText: 'What 2 of 2 processes know' }).waitFor()
 })
 
 test('where the debug endpoints are off, it says how to have them, and the rest works', async (t) => {
