@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { newFolder } from '../support/lmdb.js'
 import { freePort } from '../support/redis-server.js'
+import { childEnv } from '../support/child-env.js'
 
 const CHILD = fileURLToPath(new URL('server-child.ts', import.meta.url))
 
@@ -31,7 +32,7 @@ export class ServerProcess {
   get url (): string { return `http://127.0.0.1:${this.#port}` }
 
   async start (): Promise<void> {
-    const child = this.#child = fork(CHILD, [this.#folder, String(this.#port)], { env: { PATH: process.env['PATH'] }, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = this.#child = fork(CHILD, [this.#folder, String(this.#port)], { env: childEnv, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { this.stderr += text })
     await new Promise<void>((resolve, reject) => {
       child.once('message', () => { resolve() })

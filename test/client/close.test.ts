@@ -5,6 +5,7 @@ import { triage } from '../support/agents.js'
 import { startApp } from '../support/start-app.js'
 import { TcpProxy } from '../support/tcp-proxy.js'
 import { until } from './helpers.js'
+import { childEnv } from '../support/child-env.js'
 
 /** What a client may be doing when it is closed; `fault` is what the network does to what is asked with it. */
 const moments = [
@@ -60,7 +61,7 @@ t.test('close() leaves nothing behind, whatever the client is doing: no timer, n
   await app.threads.register({ userId: 'u', threadId: 't' })
   await app.notifier.sendToThread('t', { type: 'user_message', data: { messageId: 'm', content: 'hello' } })
 
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script(proxy.url)], { stdio: ['ignore', 'pipe', 'inherit'], env: { PATH: process.env['PATH'] } })
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script(proxy.url)], { stdio: ['ignore', 'pipe', 'inherit'], env: childEnv })
   const deadline = setTimeout(() => child.kill('SIGKILL'), 60_000)
   t.teardown(() => { clearTimeout(deadline); child.kill('SIGKILL') })
   let said = ''

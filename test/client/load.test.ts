@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
 import { WireServer } from './wire-server.js'
+import { childEnv } from '../support/child-env.js'
 
 t.test('the code of the fallback is on its way for ever: the WebSocket is tried again in time', async (t) => {
   const server = await WireServer.start()
@@ -25,7 +26,7 @@ t.test('the code of the fallback is on its way for ever: the WebSocket is tried 
     await client.connect()
     console.log(client.transport)
     process.exit()`
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: { PATH: process.env['PATH'] } })
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: childEnv })
   const deadline = setTimeout(() => child.kill(), 30_000)
   t.teardown(() => { clearTimeout(deadline); child.kill() })
   let said = ''

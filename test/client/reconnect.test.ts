@@ -7,6 +7,7 @@ import { backoffMs } from '../../client/backoff.js'
 import { formatCursor, type ClientFrame, type SubscribeFrame } from '../../schemas/index.js'
 import { seqsOf, setup, until, upTo } from './helpers.js'
 import { EPOCH, type Peer } from './wire-server.js'
+import { childEnv } from '../support/child-env.js'
 
 t.test('cut after every event in turn: in order, each once, from the last processed (D2)', async (t) => {
   const events = 12
@@ -499,7 +500,7 @@ t.test('close() of the client', async (t) => {
         })
       }`
     // without tap's own variables: what another loader compiles would spoil its coverage
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: { PATH: process.env.PATH } })
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: childEnv })
     t.teardown(() => child.kill())
     const closed = once(child.stdout, 'data')
     const exited = once(child, 'exit')

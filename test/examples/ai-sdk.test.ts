@@ -9,6 +9,7 @@ import { daysBetween } from '../../examples/ai-sdk/tools.js'
 import type { AgentEvent, EventOf } from '../../schemas/index.js'
 import { connect, post, type Receiver } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
+import { childEnv } from '../support/child-env.js'
 
 type Stream = Awaited<ReturnType<MockLanguageModelV3['doStream']>>['stream']
 type Part = Stream extends ReadableStream<infer P> ? P : never
@@ -229,7 +230,7 @@ t.test('also in the middle of a stream', async (t) => {
 })
 
 t.test('run.ts shows it in a terminal', async (t) => {
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'examples/ai-sdk/run.ts', 'From 2026-02-01 to 2026-03-01?'])
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'examples/ai-sdk/run.ts', 'From 2026-02-01 to 2026-03-01?'], { env: childEnv })
   t.match(stdout, /\d+ tool_completed .*"output":\{"days":28\}/)
   t.match(stdout, /It is 28 days\.\n$/)
   t.equal(stderr, '')

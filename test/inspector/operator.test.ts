@@ -63,7 +63,7 @@ test('of many processes it says on which one each connection is', async (t) => {
   await open(page, url, 'ada', '#/operator')
   const nodes = page.locator('#connections tbody td[data-head="Node"] code')
   await nodes.nth(1).waitFor()
-  t.same((await nodes.evaluateAll((cells) => cells.map((cell) => cell.title))).sort(), [app, other.app].map(({ threads }) => threads.store.node).sort())
+  t.same((await nodes.evaluateAll((cells) => cells.map((cell) => cell.getAttribute('title')))).sort(), [app, other.app].map(({ threads }) => threads.store.node).sort())
   await page.locator('#operator-note', { hasText: 'What 2 of 2 processes know' }).waitFor()
 })
 

@@ -6,6 +6,7 @@ import { agentEvents, defineAgent } from '../../index.js'
 import { connect, post } from '../support/connect.js'
 import { TRIAGE_EVENTS, triage } from '../support/agents.js'
 import { startApp } from '../support/start-app.js'
+import { childEnv } from '../support/child-env.js'
 
 const failing = defineAgent({ name: 'failing', description: 'Fails', run () { throw new Error('no') } })
 
@@ -130,8 +131,7 @@ t.test('without prom-client the error names the line to type', async (t) => {
     app.register(agentEvents, { authenticate: () => null, operations: true, metrics: true })
     await app.ready().catch((error) => { console.log(error.code, error.message) })
   `
-  // Its sources are compiled in another way: their coverage would spoil that of this process.
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: { PATH: process.env['PATH'], _TAPJS_PROCESSINFO_COVERAGE_: '0' } })
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: childEnv })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => { output += String(chunk) })
   child.stderr.on('data', (chunk: Buffer) => { output += String(chunk) })

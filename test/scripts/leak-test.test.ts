@@ -9,6 +9,7 @@ import { readOptions } from '../../scripts/leak-test/options.js'
 import type { LeakResult } from '../../scripts/leak-test/run.js'
 import { FEWEST_POINTS, judge, quantileOfT, trendOf } from '../../scripts/leak-test/trend.js'
 import { randomFrom } from '../../scripts/load-test/options.js'
+import { childEnv } from '../support/child-env.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const SHORT = ['--connections', '120', '--runs', '120', '--rounds', '12', '--warmup', '120']
@@ -16,7 +17,7 @@ const SHORT = ['--connections', '120', '--runs', '120', '--rounds', '12', '--war
 /** The command as people run it. */
 function leakTest (...flags: readonly string[]): Promise<{ code: number, stdout: string, stderr: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, ['--expose-gc', '--import', 'tsx', 'scripts/leak-test.ts', ...flags], { cwd: root, env: { PATH: process.env['PATH'] }, timeout: 200_000 }, (error, stdout, stderr) => {
+    execFile(process.execPath, ['--expose-gc', '--import', 'tsx', 'scripts/leak-test.ts', ...flags], { cwd: root, env: childEnv, timeout: 200_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
     })
   })

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { LoadResult } from '../../scripts/load-test/result.js'
+import { childEnv } from '../support/child-env.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const SHORT = ['--users', '10', '--connections', '20', '--rate', '200', '--duration', '2', '--warmup', '0.5', '--seed', '7']
@@ -11,7 +12,7 @@ interface Ended { code: number, stdout: string, stderr: string }
 /** The command as people run it. */
 function loadTest (...flags: readonly string[]): Promise<Ended> {
   return new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', 'scripts/load-test.ts', ...flags], { cwd: root, env: { PATH: process.env['PATH'] }, timeout: 200_000 }, (error, stdout, stderr) => {
+    execFile(process.execPath, ['--import', 'tsx', 'scripts/load-test.ts', ...flags], { cwd: root, env: childEnv, timeout: 200_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
     })
   })

@@ -10,6 +10,7 @@ import { random } from './crash.js'
 import type { Told } from './crash-server.js'
 import { until } from './delivery.js'
 import { brokenRules } from './run-rules.js'
+import { childEnv } from './child-env.js'
 
 export interface CrashClientsOptions {
   readonly folder: string
@@ -132,8 +133,7 @@ class Server {
 
   private constructor (folder: string, port: number, runs: KnownRuns) {
     const script = fileURLToPath(new URL('crash-server.ts', import.meta.url))
-    const { NODE_V8_COVERAGE: _, ...env } = process.env
-    const child = this.#child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(port)], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...env, NODE_OPTIONS: '' } })
+    const child = this.#child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(port)], { stdio: ['pipe', 'pipe', 'pipe'], env: childEnv })
     const { generation } = runs
     let rest = ''
     let errors = ''

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { LmdbStore } from '../../plugins/store/lmdb-store.js'
 import type { RunRecord } from '../../plugins/store/store.js'
 import type { Heard } from './crash-child.js'
+import { childEnv } from './child-env.js'
 
 const MAX_EVENTS = 2_000
 
@@ -42,7 +43,7 @@ export async function crash ({ folder, kills, seed, onRound }: { folder: string,
 function runAndKill (folder: string, round: number, isEarly: boolean, delayMs: number): Promise<Heard[]> {
   return new Promise((resolve, reject) => {
     const script = fileURLToPath(new URL('crash-child.ts', import.meta.url))
-    const child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(round), String(MAX_EVENTS)], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'] } })
+    const child = spawn(process.execPath, ['--import', 'tsx', script, folder, String(round), String(MAX_EVENTS)], { stdio: ['ignore', 'pipe', 'pipe'], env: childEnv })
     let output = ''
     let errors = ''
     let isArmed = false

@@ -5,6 +5,7 @@ import type { Retention } from '../../plugins/store/index.js'
 import type { ConnectionLimits } from '../../plugins/websocket-notifier/connection.js'
 import type { AgentEvent } from '../../schemas/index.js'
 import type { Watched } from './redis-sentinel.js'
+import { childEnv } from './child-env.js'
 
 interface Teardown { teardown (fn: () => unknown): void }
 interface Answer { id?: number, port?: number, result?: unknown, error?: string }
@@ -45,7 +46,7 @@ export class NodeProcess {
 
   static async start (t: Teardown, options: NodeOptions): Promise<NodeProcess> {
     // Nothing of this process' settings: its coverage and its loaders are not the node's.
-    const child = fork(CHILD, [JSON.stringify(options)], { cwd: root, env: { PATH: process.env['PATH'] }, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = fork(CHILD, [JSON.stringify(options)], { cwd: root, env: childEnv, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     t.teardown(() => { child.kill('SIGKILL') })
     let stderr = ''
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { stderr = (stderr + text).slice(-10_000) })

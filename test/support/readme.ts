@@ -6,6 +6,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { freePort } from './redis-server.js'
+import { childEnv } from './child-env.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -78,7 +79,7 @@ export class ReaderProject {
   #spawn (command: string, args: string[]): ChildProcess {
     const PATH = `${dirname(process.execPath)}${delimiter}${process.env['PATH'] ?? ''}`
     // In a group of its own, so that what a shell leaves in the background ends with it.
-    const child = spawn(command, args, { cwd: this.dir, env: { PATH }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    const child = spawn(command, args, { cwd: this.dir, env: { ...childEnv, PATH }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     const closed = once(child, 'close')
     this.#t.teardown(async () => {
       try {

@@ -7,6 +7,7 @@ import { Type, defineAgent, defineTool } from '../../../index.js'
 import { connect, post } from '../../support/connect.js'
 import { startApp } from '../../support/start-app.js'
 import { watchRun } from '../../support/watch-run.js'
+import { childEnv } from '../../support/child-env.js'
 
 const exporter = new InMemorySpanExporter()
 context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
@@ -172,7 +173,7 @@ t.test('without the package the error names the line to type', async (t) => {
     app.register(agentEvents, { authenticate: () => null, tracing: true })
     await app.ready().catch((error) => { console.log(error.code, error.message) })
   `
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: { PATH: process.env['PATH'] } })
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: childEnv })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => { output += String(chunk) })
   child.stderr.on('data', (chunk: Buffer) => { output += String(chunk) })

@@ -8,6 +8,7 @@ import { openFiles } from '../../../plugins/store/lmdb-files.js'
 import { LmdbStore } from '../../../plugins/store/lmdb-store.js'
 import type { Retention } from '../../../plugins/store/store.js'
 import { newFolder } from '../../support/lmdb.js'
+import { childEnv } from '../../support/child-env.js'
 
 const DAY = 24 * 3_600_000
 const info = { userId: 'u1', agent: 'triage', agentId: 'a', messageId: 'm', trigger: 'api', startedAt: 0 } as const
@@ -64,7 +65,7 @@ test('nobody is told of more than the disk has', async (t) => {
 test('a full disk is said, refuses writes, lets read, and nothing of what it refused was ever there', async (t) => {
   const folder = await newFolder(t)
   const script = fileURLToPath(new URL('../../support/full-disk-child.ts', import.meta.url))
-  const child = spawn('sh', ['-c', 'ulimit -S -f 2048; exec "$0" "$@"', process.execPath, '--import', 'tsx', script, folder], { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: process.env['PATH'] } })
+  const child = spawn('sh', ['-c', 'ulimit -S -f 2048; exec "$0" "$@"', process.execPath, '--import', 'tsx', script, folder], { stdio: ['pipe', 'pipe', 'pipe'], env: childEnv })
   t.teardown(() => child.kill('SIGKILL'))
   const ended = new Promise((resolve) => { child.once('close', resolve) })
   const lines: Array<Record<string, any>> = []

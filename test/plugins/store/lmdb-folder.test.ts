@@ -7,6 +7,7 @@ import { open } from 'lmdb'
 import { LmdbStore } from '../../../plugins/store/lmdb-store.js'
 import { openStore } from '../../../plugins/store/index.js'
 import { newFolder } from '../../support/lmdb.js'
+import { childEnv } from '../../support/child-env.js'
 
 const BODY = '{"v":1,"type":"custom"}'
 
@@ -70,7 +71,7 @@ for (const [name, path] of [['', ''], [' whose path is too long for a socket', '
   test(`another process has the folder${name} until it is killed`, async (t) => {
     const folder = join(await newFolder(t), path)
     const script = fileURLToPath(new URL('../../support/crash-child.ts', import.meta.url))
-    const child = spawn(process.execPath, ['--import', 'tsx', script, folder], { stdio: ['ignore', 'pipe', 'inherit'], env: { PATH: process.env['PATH'] } })
+    const child = spawn(process.execPath, ['--import', 'tsx', script, folder], { stdio: ['ignore', 'pipe', 'inherit'], env: childEnv })
     t.teardown(() => child.kill('SIGKILL'))
     await new Promise<void>((resolve) => { child.stdout.on('data', (chunk: Buffer) => { if (chunk.includes('"ready"')) resolve() }) })
     await t.rejects(opened(folder), { code: 'FAE_ERR_STORE_LOCKED', message: /in use by another process/ })
@@ -139,7 +140,7 @@ test('without the package the error says how to get it', async (t) => {
     const { LmdbStore } = await import('${store}')
     await new LmdbStore({ folder: process.argv[1] }).open().catch((error) => { console.log(error.code, error.message) })
   `
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code, await newFolder(t)], { env: { PATH: process.env['PATH'] } })
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code, await newFolder(t)], { env: childEnv })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => { output += String(chunk) })
   child.stderr.on('data', (chunk: Buffer) => { output += String(chunk) })

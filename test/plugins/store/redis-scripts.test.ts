@@ -8,13 +8,14 @@ import { openStore } from '../../../plugins/store/index.js'
 import { RedisServer } from '../../support/redis-server.js'
 import { openRedis } from '../../support/redis-store.js'
 import { Reader, body, readAll, start, step, thread, until, valueOf } from '../../support/store-steps.js'
+import { childEnv } from '../../support/child-env.js'
 
 t.test('four processes append 250 events each at once: 1 to 1000, stored as told, watched as stored', async (t) => {
   const server = await RedisServer.start(t)
   const store = await openRedis(t, server.url)
   await store.putThread(thread('t1'))
   const reader = await Reader.on(store, 't1')
-  const children = Array.from({ length: 4 }, () => fork(fileURLToPath(new URL('fixtures/redis-appender.ts', import.meta.url)), ['append', server.url, 't1', '250'], { execArgv: ['--import', 'tsx'], env: { PATH: process.env['PATH'] } }))
+  const children = Array.from({ length: 4 }, () => fork(fileURLToPath(new URL('fixtures/redis-appender.ts', import.meta.url)), ['append', server.url, 't1', '250'], { execArgv: ['--import', 'tsx'], env: childEnv }))
   t.teardown(() => { for (const child of children) child.kill('SIGKILL') })
   await Promise.all(children.map(said))
   const told = Promise.all(children.map(said)) as Promise<Array<Array<[number, string]>>>
@@ -259,7 +260,7 @@ t.test('without the package the error says how to get it', async (t) => {
     const { RedisStore } = await import(${JSON.stringify(new URL('../../../plugins/store/redis-store.ts', import.meta.url).href)})
     await new RedisStore({ redis: 'redis://127.0.0.1:1' }).open().catch((error) => { console.log(error.code, error.message) })
   `
-  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: { PATH: process.env['PATH'] } })
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { env: childEnv })
   t.match(stdout, /^FAE_ERR_PACKAGE_MISSING .*npm i ioredis\n$/)
 })
 
@@ -269,7 +270,7 @@ t.test('a run of a process that was killed is an orphan after the lease, and not
   const orphans: string[] = []
   store.onOrphan(({ runId }) => orphans.push(runId))
   await store.putThread(thread('t1'))
-  const child = fork(fileURLToPath(new URL('fixtures/redis-appender.ts', import.meta.url)), ['run', server.url, 't1', 'r1'], { execArgv: ['--import', 'tsx'], env: { PATH: process.env['PATH'] } })
+  const child = fork(fileURLToPath(new URL('fixtures/redis-appender.ts', import.meta.url)), ['run', server.url, 't1', 'r1'], { execArgv: ['--import', 'tsx'], env: childEnv })
   t.teardown(() => child.kill('SIGKILL'))
   await said(child)
   await store.append('t1', [body()], { start: start('mine') })
