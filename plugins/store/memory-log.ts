@@ -4,6 +4,12 @@ import { PAGE_BYTES, type Entry, type Retention } from './store.js'
 const MIN_BLOCK = 1024
 const MAX_BLOCK = 64 * 1024
 
+/** A log begins with this many events as they came: most threads have few, and so they cost the fewest objects. */
+const FEW = 4
+
+/** One of these first events. */
+interface Early { readonly json: string, readonly bytes: number, readonly at: number, next: Early | undefined }
+
 /** A run of events: where each ends in the buffer, and when it came. */
 interface Block {
   /** seq of its first event. */
@@ -14,8 +20,8 @@ interface Block {
 }
 
 /**
- * The retained events of one thread, as UTF-8 in blocks outside of the heap: what is kept for days costs the garbage
- * collector nothing.
+ * The retained events of one thread; from the fifth on, or the second KiB, as UTF-8 in blocks outside of the heap: what is
+ * kept for days costs the garbage collector nothing.
  */
 export class MemoryLog {
   /** seq of the newest event, 0 before the first. */
@@ -25,26 +31,18 @@ export class MemoryLog {
   /** Of the retained events. */
   bytes = 0
   #oldestAt = Infinity
-  readonly #blocks: Block[] = []
+  #early: Early | undefined
+  #blocks: Block[] | undefined
 
   get size (): number { return this.head - this.first + 1 }
 
   push (json: string, bytes: number, at: number): void {
     this.head++
-    let block = this.#blocks[this.#blocks.length - 1]
-    let start = block === undefined ? 0 : endOf(block)
-    if (block === undefined || start + bytes > block.buffer.length) {
-      const size = Math.max(bytes, Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, this.bytes)))
-      block = { first: this.head, buffer: Buffer.allocUnsafeSlow(size), ends: [], at: [] }
-      start = 0
-      this.#blocks.push(block)
-    }
-    // As many bytes as characters: it is all ASCII, which needs no encoding.
-    block.buffer.write(json, start, bytes, bytes === json.length ? 'latin1' : 'utf8')
-    block.ends.push(start + bytes)
-    block.at.push(at)
     this.bytes += bytes
     if (this.size === 1) this.#oldestAt = at
+    if (this.#blocks !== undefined) this.#store(this.#blocks, this.head, json, bytes, at)
+    else if (this.size <= FEW && this.bytes <= MIN_BLOCK) this.#keep({ json, bytes, at, next: undefined })
+    else this.#store(this.#outgrow(), this.head, json, bytes, at)
   }
 
   /** Forgets the oldest events that retention no longer covers. @returns whether there were any */
@@ -57,9 +55,12 @@ export class MemoryLog {
   /** Events after `afterSeq`, as many as a page takes. */
   slice (afterSeq: number, limit: number): Entry[] {
     const entries: Entry[] = []
+    for (let early = this.#early, seq = this.first; early !== undefined && entries.length < limit; early = early.next, seq++) {
+      if (seq > afterSeq) entries.push({ seq, json: early.json, bytes: early.bytes })
+    }
     let seq = Math.max(afterSeq + 1, this.first)
     let pageBytes = 0
-    for (const { first, buffer, ends } of this.#blocks) {
+    for (const { first, buffer, ends } of this.#blocks ?? []) {
       for (let i = seq - first; i < ends.length; i++, seq++) {
         if (entries.length >= limit || pageBytes >= PAGE_BYTES) return entries
         const start = i === 0 ? 0 : ends[i - 1]!
@@ -71,13 +72,51 @@ export class MemoryLog {
     return entries
   }
 
+  #keep (event: Early): void {
+    let last = this.#early
+    while (last?.next !== undefined) last = last.next
+    if (last === undefined) this.#early = event
+    else last.next = event
+  }
+
+  /** Too many to be few: they go into blocks. */
+  #outgrow (): Block[] {
+    const blocks = this.#blocks = []
+    for (let early = this.#early, seq = this.first; early !== undefined; early = early.next) this.#store(blocks, seq++, early.json, early.bytes, early.at)
+    this.#early = undefined
+    return blocks
+  }
+
+  #store (blocks: Block[], seq: number, json: string, bytes: number, at: number): void {
+    let block = blocks[blocks.length - 1]
+    let start = block === undefined ? 0 : endOf(block)
+    if (block === undefined || start + bytes > block.buffer.length) {
+      const size = Math.max(bytes, Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, this.bytes)))
+      block = { first: seq, buffer: Buffer.allocUnsafeSlow(size), ends: [], at: [] }
+      start = 0
+      blocks.push(block)
+    }
+    // As many bytes as characters: it is all ASCII, which needs no encoding.
+    block.buffer.write(json, start, bytes, bytes === json.length ? 'latin1' : 'utf8')
+    block.ends.push(start + bytes)
+    block.at.push(at)
+  }
+
   #shift (): void {
-    const [{ first, ends, at }] = this.#blocks as [Block]
-    const i = this.first - first
-    this.bytes -= ends[i]! - (i === 0 ? 0 : ends[i - 1]!)
+    if (this.#blocks === undefined) {
+      const { bytes, next } = this.#early!
+      this.bytes -= bytes
+      this.#early = next
+      this.#oldestAt = next?.at ?? Infinity
+    } else {
+      const [{ first, ends, at }, second] = this.#blocks as [Block, Block?]
+      const i = this.first - first
+      this.bytes -= ends[i]! - (i === 0 ? 0 : ends[i - 1]!)
+      this.#oldestAt = at[i + 1] ?? second?.at[0] ?? Infinity
+      if (i + 1 === ends.length) this.#blocks.shift()
+      if (this.#blocks.length === 0) this.#blocks = undefined
+    }
     this.first++
-    this.#oldestAt = at[i + 1] ?? this.#blocks[1]?.at[0] ?? Infinity
-    if (i + 1 === ends.length) this.#blocks.shift()
   }
 }
 

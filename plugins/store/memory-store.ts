@@ -127,7 +127,7 @@ export class MemoryStore implements Store {
         }
       }
     }
-    const before = start === undefined ? undefined : [...thread.roots]
+    const before = start === undefined ? undefined : thread.roots
     if (start !== undefined && (this.#liveRuns.get(start.info.userId) ?? 0) >= start.maxRuns) throw new FAE_ERR_RUN_LIMIT(start.maxRuns)
     if (start !== undefined) state = checkStart(start, this.#runThread.get(start.runId)?.runs!.get(start.runId), before!.map((runId) => thread.runs!.get(runId)!))
 
@@ -144,7 +144,7 @@ export class MemoryStore implements Store {
       run = startRun(threadId, start, state!, thread.epoch, first, last)
       ;(thread.runs ??= new Map()).set(run.runId, run)
       this.#runThread.set(run.runId, thread)
-      if (isRoot(run)) thread.roots.push(run.runId)
+      if (isRoot(run)) thread.roots = [...thread.roots, run.runId]
       this.#countRun(run, 1)
     } else if (step !== undefined) {
       applyStep(run!, step, thread.epoch, first, last)
@@ -238,7 +238,7 @@ export class MemoryStore implements Store {
     ;(thread.ended ??= []).push(run)
     this.#countRun(run, -1)
     if (!isRoot(run)) return undefined
-    thread.roots.splice(thread.roots.indexOf(run.runId), 1)
+    thread.roots = thread.roots.filter((runId) => runId !== run.runId)
     return thread.claimNext()
   }
 

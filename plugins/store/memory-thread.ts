@@ -16,7 +16,7 @@ export class MemoryThread {
   keys: Map<string, { first: number, last: number, runId: string | undefined }> | undefined
   runs: Map<string, MutableRun> | undefined
   /** Live root runs, oldest first: what the queue waits for. */
-  roots: string[] = []
+  roots: readonly string[] = NONE
   /** Ended runs in order of their end: forgotten when their last event is. */
   ended: MutableRun[] | undefined
 
