@@ -19,7 +19,7 @@ export class EventStreamParser {
         this.#data = []
         continue
       }
-      const [, name, value = ''] = /^([^:]*):? ?(.*)$/.exec(line)!
+      const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line)!
       if (name === 'event') this.#type = value
       if (name === 'data') this.#data.push(value)
     }

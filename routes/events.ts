@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { FAE_ERR_BAD_REQUEST, FAE_ERR_CURSOR_GONE, FAE_ERR_CURSOR_INVALID, FAE_ERR_THREAD_NOT_FOUND } from '../errors.js'
@@ -158,6 +159,9 @@ function head (reply: FastifyReply, { epochs, head }: Page): FastifyReply {
 
 /** The stored bytes as they are: nothing is parsed to be serialised again. */
 function sendEvents (reply: FastifyReply, entries: Page['entries']): FastifyReply {
+  const { raw, request, server: { notifier: { hub } } } = reply
+  // Who takes nothing of an answer is cut off, as on a stream: what waits for them is memory. inject() has no socket of its own.
+  if (request.socket instanceof Socket) raw.setTimeout(hub.limits.stallTimeoutMs, () => { raw.destroy() })
   return reply.header('content-type', JSON_TYPE).serializer((body: string) => body).send(`[${entries.map(({ json }) => json).join(',')}]`)
 }
 

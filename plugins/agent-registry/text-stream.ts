@@ -47,7 +47,9 @@ export class TextStream implements HeldText {
       if (this.#held.length >= this.#maxChars) this.flush()
       else this.#timer ??= setTimeout(() => { this.flush() }, this.#windowMs)
     }
-    return this.#taken
+    const taken = this.#taken
+    this.#taken = undefined
+    return taken
   }
 
   /** Ends the block; a whole text that was never started is one full event. */
@@ -80,9 +82,17 @@ export class TextStream implements HeldText {
     for (let i = 0; i <= last; i++) {
       // A text too long for one event becomes several of the same block.
       const isEdge = phase === 'start' ? i === 0 : phase === 'end' && i === last
-      this.#taken = this.#emit(isEdge ? phase : 'delta', pieces[i]!)
+      const taken = this.#emit(isEdge ? phase : 'delta', pieces[i]!)
+      // What nobody has waited for yet may be a refusal: it is not forgotten for the next piece.
+      if (taken !== undefined) this.#taken = this.#taken === undefined ? taken : both(this.#taken, taken)
     }
   }
+}
+
+function both (first: Promise<void>, second: Promise<void>): Promise<void> {
+  const promise = Promise.all([first, second]).then(() => {})
+  promise.catch(() => {}) // whoever asks next hears of it
+  return promise
 }
 
 /** Pieces of at most `size` units that never cut a character in two; one empty piece for an empty text. */

@@ -19,7 +19,7 @@ type Argument = string | number
 type Settle = (error: Error) => void
 
 /** Errors of the server that pass: the same call may succeed later. */
-const PASSING = /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|OOM|BUSY|MISCONF|NOAUTH|NOPERM|WRONGPASS|NOREPLICAS|UNBLOCKED)\b|READONLY|max number of clients/
+const PASSING = /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|OOM|BUSY|MISCONF|NOAUTH|NOPERM|WRONGPASS|NOREPLICAS|UNBLOCKED)\b|: -(OOM|MISCONF|NOREPLICAS)\b|READONLY|max number of clients/
 const REPLICA = 'connected to a replica'
 const SETUP_RETRY_MS = 500
 /** So long after the last call that failed, an answer says that all is well again. */

@@ -1,7 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { FAE_ERR_RUN_NOT_FOUND, FAE_ERR_THREAD_ID_INVALID, FAE_ERR_THREAD_NOT_FOUND, FAE_ERR_USER_ID_INVALID } from '../../errors.js'
-import { isValidId, newThreadId, type Thread } from '../../schemas/index.js'
+import { FAE_ERR_BAD_REQUEST, FAE_ERR_RUN_NOT_FOUND, FAE_ERR_THREAD_ID_INVALID, FAE_ERR_THREAD_NOT_FOUND, FAE_ERR_USER_ID_INVALID } from '../../errors.js'
+import { isValidId, isValidName, newThreadId, type Thread } from '../../schemas/index.js'
 import { ownerOnly, type Action, type Authorize, type Resource } from './authorize.js'
+import { checkMetadata } from './metadata.js'
 import type { User } from './user.js'
 import type { Availability, Question, RunRecord, Store, ThreadRecord, ThreadState } from '../store/index.js'
 
@@ -57,12 +58,14 @@ export class ThreadRegistry {
 
   /**
    * Registers a thread for its user; the same user may do so again.
-   * @throws FAE_ERR_THREAD_ID_INVALID, FAE_ERR_USER_ID_INVALID, FAE_ERR_THREAD_LIMIT,
+   * @throws FAE_ERR_THREAD_ID_INVALID, FAE_ERR_USER_ID_INVALID, FAE_ERR_THREAD_LIMIT, FAE_ERR_BAD_REQUEST for its agent or metadata,
    *   FAE_ERR_THREAD_NOT_FOUND when the id is somebody else's: no other answer, so that ids cannot be probed
    */
   async register ({ userId, threadId = newThreadId(), agent, metadata }: RegisterThreadOptions): Promise<Thread & { created: boolean }> {
     this.checkUserId(userId)
     this.checkThreadId(threadId)
+    if (agent !== undefined && !isValidName(agent)) throw new FAE_ERR_BAD_REQUEST('A thread\'s agent is the name of one: 1 to 64 letters, digits, _ and -')
+    if (metadata !== undefined) checkMetadata(metadata)
     const record: ThreadRecord = {
       threadId,
       userId,

@@ -106,7 +106,8 @@ export class ClientFrames {
     const asking = { threadId, isTakenBack: false }
     connection.asking = [...connection.asking, asking]
     try {
-      await this.#hub.mayRead(connection.user, threadId)
+      // Between the answer and this turn a right may have been lost, and nothing was here yet that could be cut.
+      while (!this.#hub.isCurrent(await this.#hub.mayRead(connection.user, threadId)));
     } finally {
       connection.asking = connection.asking.filter((other) => other !== asking)
     }

@@ -101,6 +101,8 @@ export class Connection {
 
   /** The same user, with a later end of the authentication. */
   refresh (user: User): void {
+    // It may have gone while the token was looked at.
+    if (!this.isOpen) return
     this.#user = user
     this.#expireWith(user)
   }

@@ -20,6 +20,8 @@ export class Feed implements Watcher {
   readonly readers = new Set<FeedReader>()
   /** seq of the newest event the watch has told of. */
   head = 0
+  /** Its thread is gone, and the watch with it: who comes now needs another. */
+  isDeleted = false
   /** Raised by every gap: who read before it has not seen what it hides. */
   generation = 0
   epochs: readonly Epoch[] = []
@@ -92,6 +94,7 @@ export class Feed implements Watcher {
   }
 
   deleted (): void {
+    this.isDeleted = true
     // The ends of the runs that were live in it: nobody can read them again.
     this.flush()
     for (const reader of this.readers) reader.onDeleted()

@@ -29,7 +29,7 @@ export class Feeds {
   /** Joins the thread's feed; leave() must follow. @param makeReader what to make of the feed, before anything arrives */
   join<Reader extends FeedReader> (threadId: string, makeReader: (feed: Feed) => Reader): Reader {
     let feed = this.#byThread.get(threadId)
-    if (feed === undefined) this.#byThread.set(threadId, feed = new Feed(this.#store, threadId, this.#schedule))
+    if (feed === undefined || feed.isDeleted) this.#byThread.set(threadId, feed = new Feed(this.#store, threadId, this.#schedule))
     const reader = makeReader(feed)
     feed.readers.add(reader)
     if (feed.readers.size === 1) for (const listener of this.#onWatchers) listener(threadId, true)
@@ -39,8 +39,10 @@ export class Feeds {
   /** Idempotent. */
   leave (feed: Feed, reader: FeedReader): void {
     if (!feed.readers.delete(reader) || feed.readers.size > 0) return
-    this.#byThread.delete(feed.threadId)
     feed.close()
+    // Another one may have its place: the thread was deleted, and registered again.
+    if (this.#byThread.get(feed.threadId) !== feed) return
+    this.#byThread.delete(feed.threadId)
     for (const listener of this.#onWatchers) listener(feed.threadId, false)
   }
 }

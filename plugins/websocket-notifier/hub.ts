@@ -84,6 +84,9 @@ export class Hub implements ConnectionOwner {
     }
   }
 
+  /** Whether no right was lost since: to be asked in the turn in which the answer is used. */
+  isCurrent (asOf: number): boolean { return asOf === this.#rechecks }
+
   /**
    * Reads on in a thread without a socket of ours; leave() must follow.
    * @param position where to go on; undefined begins with the first retained event
@@ -172,11 +175,12 @@ export class Hub implements ConnectionOwner {
     this.#rechecks++
     for (const connection of this.connectionsOf(userId)) {
       for (const threadId of [...connection.subscriptions.keys()]) {
-        if (!await this.#threads.may(connection.user, 'read', threadId)) connection.unsubscribe(threadId, 'revoked')
+        // Where nobody can say, it is no: who may still read subscribes again and is asked again.
+        if (!await this.#threads.may(connection.user, 'read', threadId).catch(() => false)) connection.unsubscribe(threadId, 'revoked')
       }
     }
     for (const [reader, user] of this.streams) {
-      if (user.userId === userId) await this.#recheckStream(reader, user)
+      if (user.userId === userId) await this.#recheckStream(reader, user).catch(() => { reader.end() })
     }
   }
 

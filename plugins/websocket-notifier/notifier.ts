@@ -88,8 +88,9 @@ export class WebSocketNotifier {
   /** Stores a user's message together with the run that will answer it, in one step; the same clientMessageId is one message. */
   async sendMessageWithRun (threadId: string, data: EventData<'user_message'>, start: RunStart): Promise<Appended> {
     const { clientMessageId } = data
-    // Of this user: whoever else may write here has ids of their own.
-    const key = clientMessageId === undefined ? {} : { key: `c:${start.info.userId}:${clientMessageId}` }
+    // Of this user: whoever else may write here has ids of their own. The length, because user ids may hold any character.
+    const { userId } = start.info
+    const key = clientMessageId === undefined ? {} : { key: `c:${userId.length}:${userId}:${clientMessageId}` }
     return this.#append({ threadId, runId: start.runId }, { type: 'user_message', data }, { start, ...key })
   }
 

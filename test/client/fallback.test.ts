@@ -320,3 +320,14 @@ t.test('closed while the fallback is on its way', async (t) => {
   await new Promise((resolve) => { setTimeout(resolve, 20) })
   t.equal(client.status, 'closed')
 })
+
+t.test('a text with separators that end a line elsewhere is a text like any other', async (t) => {
+  const network = await Network.start(t)
+  const { client, errors } = network.client(t, { transport: 'sse' })
+  const threadId = await network.thread()
+  const log = new Log(client.thread(threadId))
+  for (const content of ['one\u2028two\u2029three', 'after it']) await network.server.app.notifier.sendToThread(threadId, { type: 'user_message', data: { content } })
+  await until(() => log.ids.length === 2)
+  t.same(log.ids, await log.equals(network.server))
+  t.same(errors, [])
+})

@@ -3,7 +3,7 @@ import { connect, get } from '../support/connect.js'
 import { until } from '../support/delivery.js'
 import { EventStream } from '../support/event-stream.js'
 import { RedisServer } from '../support/redis-server.js'
-import { startApp } from '../support/start-app.js'
+import { startApp, type StartedApp } from '../support/start-app.js'
 
 const DEADLINE_MS = 30_000
 
@@ -48,4 +48,32 @@ t.test('whoever loses a right loses what is under way, on every node and every d
     t.match(await polled, { status: 200, body: [{ id }] })
   }
   for (const { tab, stream } of bobs) t.same([tab.events(), stream.events], [[], []])
+})
+
+t.test('a right that is lost between the answer and the subscription is lost', async (t) => {
+  let isFriend = true
+  let turns = 0
+  const { app, url }: StartedApp = await startApp(t, {
+    authorize: (user, _action, { ownerId }) => {
+      if (user.userId === ownerId || !isFriend) return user.userId === ownerId
+      let left = turns
+      const revoke = (): void => {
+        if (left-- > 0) return queueMicrotask(revoke)
+        isFriend = false
+        app.notifier.recheck('bob').catch(t.threw)
+      }
+      queueMicrotask(revoke)
+      return true
+    }
+  })
+  await app.threads.register({ userId: 'ada', threadId: 't1' })
+  const tab = await connect(t, url, 'bob')
+  for (turns = 0; turns < 15; turns++) {
+    isFriend = true
+    tab.send({ type: 'subscribe', ref: `s${turns}`, threadId: 't1' })
+    await until(() => !isFriend, 'the right to be lost', DEADLINE_MS)
+    tab.send({ type: 'subscribe', ref: `late${turns}`, threadId: 't1' })
+    t.match(await tab.frame('error', ({ ref }) => ref === `late${turns}`, DEADLINE_MS), { code: 'FAE_ERR_THREAD_NOT_FOUND' })
+    await until(() => [...app.notifier.hub.connectionsOf('bob')].every(({ subscriptions }) => subscriptions.size === 0), `nothing to follow, ${turns} turns later`, DEADLINE_MS)
+  }
 })

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { defineAgent, Type } from '../../index.js'
 import { connect, get, post } from '../support/connect.js'
+import { newFolder } from '../support/lmdb.js'
 import { startApp } from '../support/start-app.js'
 import { triage } from '../support/agents.js'
 
@@ -125,4 +126,33 @@ t.test('C4: every door answers for a foreign thread as for one that does not exi
   }
   t.same((await get(url, '/runs', 'thief')).body, { runs: [] })
   t.equal((await post(url, `/runs/${runId}/cancel`, 'thief')).status, 404)
+})
+
+for (const name of ['memory', 'lmdb'] as const) {
+  t.test(`metadata that no store could write is refused, and nobody else is harmed (${name})`, async (t) => {
+    const { url } = await startApp(t, { agents: [triage], ...(name === 'lmdb' && { store: { lmdb: await newFolder(t) } }) })
+    const nested = (depth: number): object => JSON.parse(`${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`)
+    const deep = (depth: number): string => `{"threadId":"deep","metadata":{"a":${'['.repeat(depth)}${']'.repeat(depth)}}}`
+    const send = async (body: string) => {
+      const response = await fetch(`${url}/threads`, { method: 'POST', headers: { 'content-type': 'application/json', 'x-user-id': 'u' }, body })
+      return { status: response.status, body: await response.json() as { code?: string } }
+    }
+    const [refused, other] = await Promise.all([send(deep(20_000)), post(url, '/threads', 'other', { threadId: 't2' })])
+    t.match(refused, { status: 400, body: { code: 'FAE_ERR_BAD_REQUEST' } })
+    t.equal(other.status, 201)
+    t.equal((await post(url, '/threads', 'u', { metadata: nested(32) })).status, 201)
+    t.match(await post(url, '/threads', 'u', { metadata: nested(33) }), { status: 400, body: { code: 'FAE_ERR_BAD_REQUEST' } })
+    t.match(await post(url, '/threads', 'u', { metadata: { a: 'x'.repeat(17_000) } }), { status: 400, body: { code: 'FAE_ERR_BAD_REQUEST' } })
+    t.match(await post(url, '/threads', 'u', { agent: 'x'.repeat(65) }), { status: 400, body: { code: 'FAE_ERR_BAD_REQUEST' } })
+    t.equal((await get(url, '/threads', 'u')).status, 200)
+  })
+}
+
+t.test('two users of one thread may have message ids that look alike', async (t) => {
+  const { url } = await startApp(t, { agents: [triage], authorize: () => true })
+  await post(url, '/threads', 'a', { threadId: 't1' })
+  await post(url, '/threads/t1/messages', 'a', { content: 'first', clientMessageId: 'b:1' })
+  await post(url, '/threads/t1/messages', 'a:b', { content: 'second', clientMessageId: '1' })
+  const { body } = await get(url, '/threads/t1/events', 'a')
+  t.same((body as Array<{ type: string, data: { content?: string } }>).filter(({ type }) => type === 'user_message').map(({ data }) => data.content), ['first', 'second'])
 })

@@ -152,3 +152,22 @@ t.test('an agent that has ended is not asked for its text', async (t) => {
   t.equal(late.asked, 0)
   t.equal(app.notifier.refused, refused + 1)
 })
+
+t.test('a piece that is refused while nobody waits is heard of by the next one', async (t) => {
+  async function * slow (): AsyncGenerator<string> {
+    yield 'hello '
+    yield 'secret'
+    await new Promise((resolve) => { setTimeout(resolve, 50) }) // longer than the window
+  }
+  let refusal: Error & { code?: string } | undefined
+  await watchRun(t, agent((ctx) => ctx.say(slow()).catch((error: Error) => { refusal = error })), {
+    options: {
+      coalesceMs: 1,
+      redact: ({ data }) => {
+        if ('text' in data && data.text === 'secret') throw new Error('not this')
+        return data
+      }
+    }
+  })
+  t.equal(refusal?.code, 'FAE_ERR_EVENT_REDACT')
+})

@@ -1,6 +1,8 @@
 import t from 'tap'
 import type { Page } from '../../../plugins/store/index.js'
-import { Feed } from '../../../plugins/websocket-notifier/feed.js'
+import { MemoryStore } from '../../../plugins/store/memory-store.js'
+import { Feed, type FeedReader } from '../../../plugins/websocket-notifier/feed.js'
+import { Feeds } from '../../../plugins/websocket-notifier/feeds.js'
 import { newEpoch } from '../../../schemas/index.js'
 import { wrapStore } from '../../support/delivery.js'
 import { thread } from '../../support/store-steps.js'
@@ -41,4 +43,27 @@ t.test('a page read across a gap counts when its history is the newest, and neve
   t.strictSame((await old).epochs, [before])
   t.strictSame(feed.epochs, [before, ...later], 'overtaken')
   feed.close()
+})
+
+t.test('whoever still reads a deleted thread keeps nobody from the one that takes its place', async (t) => {
+  const store = new MemoryStore()
+  t.teardown(() => store.close())
+  const feeds = new Feeds(store, (feed) => { setImmediate(() => { feed.flush() }) })
+  const join = async (): Promise<FeedReader & { feed: Feed, received: number }> => {
+    const reader = feeds.join('t1', (feed) => ({ feed, received: 0, onBatch ({ entries }) { this.received += entries.length }, onGap () {}, onDeleted () {} } as FeedReader & { feed: Feed, received: number }))
+    await reader.feed.ready()
+    return reader
+  }
+  await store.putThread(thread('t1'))
+  const late = await join()
+  await store.deleteThread('t1')
+  await store.putThread(thread('t1'))
+  const early = await join()
+  await store.append('t1', ['{"v":1}'])
+  while (early.received === 0) await new Promise((resolve) => { setImmediate(resolve) })
+  t.equal(early.received, 1)
+  feeds.leave(late.feed, late)
+  t.ok(feeds.isWatched('t1'), 'the last one of the old leaves the new alone')
+  feeds.leave(early.feed, early)
+  t.equal(feeds.size, 0)
 })
