@@ -4,7 +4,7 @@ import type { ToolDispatcher } from '../tool-dispatcher/tool-dispatcher.js'
 import { readConversation } from './conversation.js'
 import type { AgentContext, AnyAgent, SayOptions, TextSource, ThinkOptions } from './define-agent.js'
 import type { Run } from './run.js'
-import { TextStream, split, takePieces, type EmitText } from './text-stream.js'
+import { TextStream, takePieces, type EmitText } from './text-stream.js'
 import type { Store } from '../store/index.js'
 
 export interface ContextServices {
@@ -32,22 +32,24 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     return typeof source === 'string' && source.length <= maxChars
   }
 
-  async function speak (type: 'agent_thinking' | 'assistant_message', source: TextSource, emitAs: EmitText): Promise<string> {
-    const pieces = typeof source === 'string' ? split(source, maxChars) : source
-    if (typeof source !== 'string' && typeof source?.[Symbol.asyncIterator] !== 'function') throw new FAE_ERR_EVENT_INVALID(type, 'text', 'expected a string or an async iterable of strings')
+  async function speak (type: 'agent_thinking' | 'assistant_message', partId: string, source: TextSource, emitAs: EmitText): Promise<string> {
+    const isText = typeof source === 'string'
+    if (!isText && typeof source?.[Symbol.asyncIterator] !== 'function') throw new FAE_ERR_EVENT_INVALID(type, 'text', 'expected a string or an async iterable of strings')
     const stream = new TextStream(writer, emitAs, coalesceMs, maxChars)
     let whole = ''
+    function take (piece: string): Promise<void> | undefined {
+      if (typeof piece !== 'string') throw new FAE_ERR_EVENT_INVALID(type, 'text', `expected pieces that are strings, found ${typeof piece}`)
+      whole += piece
+      return stream.push(piece)
+    }
     // What is held of other blocks was said before this one; a run that has ended says nothing more.
     writer.flush()
     try {
-      await takePieces(pieces, run.signal, (piece) => {
-        if (typeof piece !== 'string') throw new FAE_ERR_EVENT_INVALID(type, 'text', `expected pieces that are strings, found ${typeof piece}`)
-        whole += piece
-        return stream.push(piece)
-      })
+      await (isText ? take(source) : takePieces(source, run.signal, take))
+      run.signal.throwIfAborted()
     } catch (error) {
       // What was begun is ended, unless the run's end has done that.
-      if (stream.isStarted && !run.signal.aborted) await stream.end()
+      if (writer.isOpen(type === 'agent_thinking' ? 'thinking' : 'message', partId) && !run.signal.aborted) await stream.end()
       throw error
     }
     await stream.end()
@@ -66,14 +68,14 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     const more = step === undefined && metadata === undefined ? undefined : { ...(step !== undefined && { step }), ...(metadata !== undefined && { metadata }) }
     const data = (phase: TextPhase, text: string): EventData<'agent_thinking'> => more === undefined ? { agent, thinkingId, kind, phase, text } : { agent, thinkingId, kind, phase, text, ...more }
     if (isWhole(source)) return writer.emit('agent_thinking', data('full', source), nothing)
-    return recorded(speak('agent_thinking', source, (phase, text) => writer.stream('agent_thinking', data(phase, text))).then(nothing))
+    return recorded(speak('agent_thinking', thinkingId, source, (phase, text) => writer.stream('agent_thinking', data(phase, text))).then(nothing))
   }
 
   function say (source: TextSource, { metadata }: SayOptions = {}): Promise<string> {
     const partId = run.partId('part')
     const data = (phase: TextPhase, text: string): EventData<'assistant_message'> => metadata === undefined ? { agent, messageId, partId, phase, text } : { agent, messageId, partId, phase, text, metadata }
     if (isWhole(source)) return writer.emit('assistant_message', data('full', source), () => source)
-    return recorded(speak('assistant_message', source, (phase, text) => writer.stream('assistant_message', data(phase, text))))
+    return recorded(speak('assistant_message', partId, source, (phase, text) => writer.stream('assistant_message', data(phase, text))))
   }
 
   return {

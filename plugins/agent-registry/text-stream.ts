@@ -30,39 +30,73 @@ export class TextStream implements HeldText {
     this.#maxChars = maxChars
   }
 
-  get isStarted (): boolean { return this.#isStarted }
-
-  /** @returns undefined while the lane has room, else what to wait for */
+  /**
+   * Also for a piece of any length: what is more than the lane has room for is held until there is room, or until
+   * somebody else of the run speaks, so that order is what was said.
+   * @returns undefined while the lane has room, else what to wait for
+   */
   push (piece: string): Promise<void> | undefined {
+    this.#held += piece
     if (!this.#isStarted) {
       this.#isStarted = true
-      this.#held = piece
-      this.#send('start')
-    } else if (this.#windowMs === 0) {
-      this.#held += piece
-      this.flush()
-    } else {
-      if (this.#timer === undefined) this.#writer.hold(this)
-      this.#held += piece
-      if (this.#held.length >= this.#maxChars) this.flush()
-      else this.#timer ??= setTimeout(() => { this.flush() }, this.#windowMs)
+      return this.#drain('start')
     }
-    const taken = this.#taken
-    this.#taken = undefined
-    return taken
+    if (this.#windowMs === 0 || this.#held.length >= this.#maxChars) return this.#drain('delta')
+    this.#writer.hold(this)
+    this.#timer ??= setTimeout(() => { this.flush() }, this.#windowMs)
+    return this.#heard()
   }
 
   /** Ends the block; a whole text that was never started is one full event. */
   async end (): Promise<void> {
     this.#stopHolding()
     if (!this.#isStarted) await this.#emit('start', '')
-    this.#send('end')
+    while (this.#held.length > this.#maxChars) this.#keep(this.#emit('delta', this.#next()))
+    this.#keep(this.#emit('end', this.#held))
     await this.#taken
   }
 
+  /** All at once, whether the lane has room or not. */
   flush (): void {
     this.#stopHolding()
-    if (this.#held !== '') this.#send('delta')
+    while (this.#hasMore) this.#keep(this.#emit('delta', this.#next()))
+  }
+
+  /** As fast as the lane takes it. */
+  #drain (phase: 'start' | 'delta'): Promise<void> | undefined {
+    this.#stopHolding()
+    for (let isStart = phase === 'start'; isStart || this.#hasMore; isStart = false) {
+      const taken = this.#emit(isStart ? 'start' : 'delta', this.#next())
+      if (taken === undefined) continue
+      if (!this.#hasMore) {
+        this.#keep(taken)
+        break
+      }
+      this.#writer.hold(this)
+      return taken.then(() => this.#drain('delta'), (error) => { this.#giveUp(error) })
+    }
+    return this.#heard()
+  }
+
+  /** What follows a refused piece is not said. */
+  #giveUp (error: unknown): never {
+    this.#stopHolding()
+    this.#held = ''
+    throw error
+  }
+
+  /** Half a character waits for its other half, in whichever piece that comes. */
+  get #hasMore (): boolean {
+    return this.#held.length > 1 || (this.#held.length === 1 && !isHighSurrogate(this.#held.charCodeAt(0)))
+  }
+
+  /** As much of what is held as one event carries. */
+  #next (): string {
+    let end = Math.min(this.#held.length, this.#maxChars)
+    if (isHighSurrogate(this.#held.charCodeAt(end - 1))) end--
+    const text = this.#held.slice(0, end)
+    this.#held = this.#held.slice(end)
+    return text
   }
 
   #stopHolding (): void {
@@ -71,21 +105,15 @@ export class TextStream implements HeldText {
     this.#writer.release(this)
   }
 
-  #send (phase: 'start' | 'delta' | 'end'): void {
-    // Half a character waits for its other half, in whichever piece that comes.
-    const end = phase !== 'end' && isHighSurrogate(this.#held.charCodeAt(this.#held.length - 1)) ? this.#held.length - 1 : this.#held.length
-    const text = this.#held.slice(0, end)
-    this.#held = this.#held.slice(end)
-    if (phase === 'delta' && text === '') return
-    const pieces = split(text, this.#maxChars)
-    const last = pieces.length - 1
-    for (let i = 0; i <= last; i++) {
-      // A text too long for one event becomes several of the same block.
-      const isEdge = phase === 'start' ? i === 0 : phase === 'end' && i === last
-      const taken = this.#emit(isEdge ? phase : 'delta', pieces[i]!)
-      // What nobody has waited for yet may be a refusal: it is not forgotten for the next piece.
-      if (taken !== undefined) this.#taken = this.#taken === undefined ? taken : both(this.#taken, taken)
-    }
+  /** What nobody has waited for yet may be a refusal: it is not forgotten for the next piece. */
+  #keep (taken: Promise<void> | undefined): void {
+    if (taken !== undefined) this.#taken = this.#taken === undefined ? taken : both(this.#taken, taken)
+  }
+
+  #heard (): Promise<void> | undefined {
+    const taken = this.#taken
+    this.#taken = undefined
+    return taken
   }
 }
 
@@ -117,11 +145,11 @@ function isHighSurrogate (unit: number): boolean {
  * way the source is told so, through its iterator's return().
  * @throws what the source or `take` throws, or why the run has ended
  */
-export async function takePieces (source: AsyncIterable<string> | Iterable<string>, signal: AbortSignal, take: (piece: string) => Promise<void> | undefined): Promise<void> {
-  const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
+export async function takePieces (source: AsyncIterable<string>, signal: AbortSignal, take: (piece: string) => Promise<void> | undefined): Promise<void> {
+  const iterator = source[Symbol.asyncIterator]()
   async function takeAll (): Promise<void> {
     // The same iterator, so that the one that is told is the one that is asked.
-    for await (const piece of { [Symbol.asyncIterator]: () => iterator as AsyncIterator<string> }) {
+    for await (const piece of { [Symbol.asyncIterator]: () => iterator }) {
       const taken = take(piece)
       if (taken !== undefined) await taken
     }

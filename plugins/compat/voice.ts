@@ -56,7 +56,7 @@ export class LegacyVoice {
       await this.#completed(tool, toolCallId, { status: 'ok', output }, startedAt)
       return output
     } catch (error) {
-      if (this.#run.writer.isToolOpen(toolCallId)) await this.#completed(tool, toolCallId, { status: 'error', error: toFailure(error, 'FAE_ERR_TOOL_FAILED') }, startedAt)
+      if (this.#run.writer.isOpen('tool', toolCallId)) await this.#completed(tool, toolCallId, { status: 'error', error: toFailure(error, 'FAE_ERR_TOOL_FAILED') }, startedAt)
       throw error
     }
   }
@@ -70,7 +70,7 @@ export class LegacyVoice {
       run: ids,
       log: log.child({ toolCallId, tool }),
       progress: async (fraction, text) => {
-        if (writer.isToolOpen(toolCallId)) await writer.emit('tool_executing', { agent, toolCallId, tool, phase: 'progress', progress: fraction, ...(text !== undefined && { progressText: text }), attempt: 1 })
+        if (writer.isOpen('tool', toolCallId)) await writer.emit('tool_executing', { agent, toolCallId, tool, phase: 'progress', progress: fraction, ...(text !== undefined && { progressText: text }), attempt: 1 })
       }
     }
   }
@@ -111,7 +111,7 @@ export class LegacyVoice {
   async #startTool ({ tool, toolCallId = `call_${randomUUID()}`, args, metadata }: Said<'tool_start'>): Promise<boolean> {
     const { writer, agent, calls } = this.#bound()
     // The dispatcher is running it and has said so, or the same call was announced before.
-    if ([...calls].some((call) => call.tool === tool) || writer.isToolOpen(toolCallId)) return false
+    if ([...calls].some((call) => call.tool === tool) || writer.isOpen('tool', toolCallId)) return false
     const announced = this.#announced.get(tool) ?? []
     this.#announced.set(tool, [...announced, { toolCallId, startedAt: Date.now() }])
     await writer.emit('tool_executing', { agent, toolCallId, tool, phase: 'start', args, attempt: 1, ...(metadata !== undefined && { metadata }) })

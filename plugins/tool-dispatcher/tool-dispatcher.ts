@@ -96,7 +96,7 @@ export class ToolDispatcher {
   async call (run: ToolRun, name: string, args: unknown, allowed: ReadonlySet<string>, options: CallOptions = {}): Promise<unknown> {
     if (this.#notifier === undefined) throw new FAE_ERR_NOTIFIER_MISSING()
     const toolCallId = options.toolCallId ?? `call_${randomUUID()}`
-    if (run.writer.isToolOpen(toolCallId)) throw new FAE_ERR_TOOL_CALL_DUPLICATE(toolCallId)
+    if (run.writer.isOpen('tool', toolCallId)) throw new FAE_ERR_TOOL_CALL_DUPLICATE(toolCallId)
     const registered = allowed.has(name) ? this.#tools.get(name) : undefined
     const timeoutMs = registered?.tool.timeoutMs ?? this.#defaultTimeoutMs
     const ids = { agent: run.agent, toolCallId, tool: name }
@@ -108,7 +108,7 @@ export class ToolDispatcher {
       await run.writer.emit('tool_executing', { ...ids, phase: 'start', args, attempt: 1, timeoutMs })
     } catch (error) {
       // Its input was shown already: what was begun is ended.
-      if (run.writer.isToolOpen(toolCallId)) await this.#complete(run, ids, failed(name, error), performance.now() - startedAt)
+      if (run.writer.isOpen('tool', toolCallId)) await this.#complete(run, ids, failed(name, error), performance.now() - startedAt)
       throw error
     }
     const span = run.span?.startTool(name, registered?.tool.description, toolCallId, args)

@@ -50,7 +50,7 @@ export class Lane {
   readonly runId: string
   readonly #log: Log
   readonly #agent: string
-  readonly #limits: LaneLimits
+  #limits: LaneLimits
   readonly #fence: number
   /** The run can no longer write: taken over, ended elsewhere, or its lane ran over. */
   readonly #onFailed: (error: Error) => void
@@ -64,7 +64,7 @@ export class Lane {
   #failure: Error | undefined
   #ended = false
   #roomWaiters: Array<() => void> = []
-  #emptyWaiters: Array<() => void> = []
+  #emptyWaiters: Array<(failed?: Promise<never>) => void> = []
   #retry: NodeJS.Timeout | undefined
   #onEnd: ((appended: Appended | Promise<never>) => void) | undefined
 
@@ -117,8 +117,12 @@ export class Lane {
     })
   }
 
-  /** Resolves once nothing waits and nothing is in flight. */
+  /** Whatever comes is taken, until finish(). */
+  liftLimits (): void { this.#limits = { maxEvents: Infinity, maxBytes: Infinity } }
+
+  /** Resolves once nothing waits and nothing is in flight; rejects with why the lane has failed. */
   whenEmpty (): Promise<void> {
+    if (this.#failure !== undefined) return rejected(this.#failure)
     return this.#queue.length === 0 && !this.#inFlight ? Promise.resolve() : new Promise((resolve) => { this.#emptyWaiters.push(resolve) })
   }
 
@@ -127,7 +131,8 @@ export class Lane {
     const refusal = this.#failure ?? (this.#ended ? new FAE_ERR_RUN_ENDED(this.runId) : undefined)
     if (refusal !== undefined) return refusal
     // What closes an open item always has room: there are no more of them than opens, and those were counted.
-    if (item.closes === undefined && (this.#queue.length >= this.#limits.maxEvents || this.#chars + item.body.length > this.#limits.maxBytes)) {
+    // So has one event alone, of whatever size: maxEventBytes bounds it.
+    if (item.closes === undefined && this.#queue.length > 0 && (this.#queue.length >= this.#limits.maxEvents || this.#chars + item.body.length > this.#limits.maxBytes)) {
       const overflow = new FAE_ERR_RUN_OVERFLOW(this.#agent, this.#queue.length, this.#chars)
       this.#onFailed(overflow)
       return overflow
@@ -223,7 +228,7 @@ export class Lane {
     }
     this.#onEnd?.(rejection)
     release(this.#roomWaiters)
-    release(this.#emptyWaiters)
+    release(this.#emptyWaiters, rejection)
     this.#onFailed(error)
   }
 }
@@ -261,6 +266,6 @@ export function rejected (error: unknown): Promise<never> {
   return promise
 }
 
-function release (waiters: Array<() => void>): void {
-  for (const resolve of waiters.splice(0)) resolve()
+function release (waiters: Array<(failed?: Promise<never>) => void>, failed?: Promise<never>): void {
+  for (const resolve of waiters.splice(0)) resolve(failed)
 }

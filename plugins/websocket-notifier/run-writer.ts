@@ -36,7 +36,7 @@ export class RunWriter {
   get maxEventBytes (): number { return this.#encoder.maxEventBytes }
   /** The run has ended or is about to: nothing more is taken. */
   get isSealed (): boolean { return this.#isSealed }
-  isToolOpen (toolCallId: string): boolean { return this.#open.has(`tool:${toolCallId}`) }
+  isOpen (kind: OpenItem['kind'], id: string): boolean { return this.#open.has(`${kind}:${id}`) }
 
   /**
    * Resolves with the event's position, or with what `answer` makes of it, once it is stored; need not be awaited.
@@ -84,6 +84,8 @@ export class RunWriter {
   /** From now on every emit is refused; only finish() may follow. */
   seal (): void {
     if (this.#isSealed) return
+    // What was said before the end has room: it is in memory already.
+    this.#lane.liftLimits()
     this.#flushHeld()
     this.#isSealed = true
   }

@@ -171,3 +171,58 @@ t.test('a piece that is refused while nobody waits is heard of by the next one',
   })
   t.equal(refusal?.code, 'FAE_ERR_EVENT_REDACT')
 })
+
+t.test('a long text that nobody waits for stands where it was said, and is whole', async (t) => {
+  const long = 'L'.repeat(1_000_000)
+  const { events, of, completed } = await watchRun(t, agent((ctx) => {
+    ctx.say(long)
+    ctx.say('short')
+    ctx.think(long)
+  }))
+  t.equal(completed.data.status, 'success')
+  t.same(brokenRules(events), [])
+  t.equal(of('assistant_message').map(({ data }) => data.text).join(''), `${long}short`)
+  t.equal(of('agent_thinking').map(({ data }) => data.text).join(''), long)
+  t.ok(of('agent_thinking')[0]!.seq > of('assistant_message').find(({ data }) => data.text === 'short')!.seq)
+})
+
+t.test('what comes before the text of a source in one turn is said before it', async (t) => {
+  const long = 'L'.repeat(100_000)
+  const { of } = await watchRun(t, agent(async (ctx) => {
+    ctx.say(long)
+    await ctx.say(pieces('short ', 'pieces'))
+  }))
+  t.equal(of('assistant_message').map(({ data }) => data.text).join(''), `${long}short pieces`)
+})
+
+t.test('one piece of any length is taken as the log takes it', async (t) => {
+  const long = 'é'.repeat(3_000_000)
+  for (const text of [long, pieces(long), pieces('x', long)]) {
+    const { of, completed, events } = await watchRun(t, agent((ctx) => ctx.say(text).then((whole) => whole.length)), { options: { maxEventBytes: 512 * 1024 } })
+    t.match(completed.data, { status: 'success' })
+    t.ok(of('assistant_message').map(({ data }) => data.text).join('').endsWith(long))
+    t.same(brokenRules(events), [])
+  }
+})
+
+t.test('text without bound that nobody waits for ends its run and says why', async (t) => {
+  const { completed, events } = await watchRun(t, agent(async (ctx) => {
+    for (let i = 0; i < 10; i++) ctx.say('L'.repeat(500_000))
+    await new Promise((resolve) => { ctx.signal.addEventListener('abort', resolve) })
+  }))
+  t.match(completed.data, { status: 'error', error: { code: 'FAE_ERR_RUN_OVERFLOW' } })
+  t.same(brokenRules(events), [])
+})
+
+t.test('a block whose first piece is refused has no end either', async (t) => {
+  const redact = ({ data }: { data: object }): any => {
+    if ('text' in data && String(data.text).includes('secret')) throw new Error('not this')
+    return data
+  }
+  for (const text of [pieces('secret', 'more'), `secret${'x'.repeat(50_000)}`]) {
+    const { of, result, events } = await watchRun(t, agent((ctx) => ctx.say(text).catch((error: Error & { code: string }) => error.code)), { options: { redact } })
+    t.equal(result, 'FAE_ERR_EVENT_REDACT')
+    t.same(of('assistant_message'), [])
+    t.same(brokenRules(events), [])
+  }
+})

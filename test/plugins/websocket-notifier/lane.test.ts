@@ -306,13 +306,33 @@ t.test('a run that lost its place refuses everything that waits, once and for al
   for (const append of refused) await t.rejects(append, { code: 'FAE_ERR_RUN_STALE' })
   await t.rejects(finished, { code: 'FAE_ERR_RUN_STALE' })
   await room
-  await empty
+  await t.rejects(empty, { code: 'FAE_ERR_RUN_STALE' }, 'who waits until all is stored hears that it is not')
   t.match(failures, [{ code: 'FAE_ERR_RUN_STALE' }])
   await t.rejects(lane.append({ body: body(6) }), { code: 'FAE_ERR_RUN_STALE' })
   await t.rejects(lane.take({ body: body(6) })!, { code: 'FAE_ERR_RUN_STALE' })
   await t.rejects(lane.finish([{ body: body('end'), ends: 'success' }]), { code: 'FAE_ERR_RUN_STALE' })
-  await lane.whenEmpty()
+  await t.rejects(lane.whenEmpty(), { code: 'FAE_ERR_RUN_STALE' })
   t.same(await stored(store), ['taken over'])
+})
+
+t.test('one event alone has room, however large it may be', async (t) => {
+  const { store, lane, failures } = await openLane(t, { maxBytes: 100 })
+  const large = 'x'.repeat(1_000)
+  t.match(await lane.append({ body: body(large) }), { seq: 2 })
+  t.same(await stored(store), [large])
+  t.same(failures, [])
+})
+
+t.test('what is said before the end has room when the run ends', async (t) => {
+  const { store, lane, failures } = await openLane(t, { maxEvents: 2 })
+  store.hold()
+  lane.liftLimits()
+  for (const i of upTo(20)) t.ok(lane.take({ body: body(i) }) === undefined)
+  const finished = lane.finish([{ body: body('end'), ends: 'success' }])
+  store.release()
+  await finished
+  t.same(await stored(store), [...upTo(20), 'end'])
+  t.same(failures, [])
 })
 
 t.test('a thread that is deleted under a run fails it', async (t) => {
