@@ -183,7 +183,7 @@ export class Subscription {
     this.lose()
     const attempt = this.#attempts++
     if (attempt === 0) this.begin()
-    else this.#retryTimer = setTimeout(() => { this.begin() }, this.#link.backoffMs(attempt))
+    else if (this.#thread.isWanted) this.#retryTimer = setTimeout(() => { this.begin() }, this.#link.backoffMs(attempt))
   }
 }
 

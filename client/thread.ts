@@ -23,7 +23,7 @@ export interface Link extends SubscriptionLink {
   report (error: unknown, event?: StoredEvent): void
 }
 
-type Queued = StoredEvent | { readonly type: 'reset', readonly id: string | undefined }
+type Queued = StoredEvent | { readonly type: 'reset' }
 
 /** A cursor on one log: queues what its subscription receives, and hands it out in order. */
 export class AgentThread<T> implements Thread<T>, Subscriber {
@@ -200,7 +200,7 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
     this.#isFresh = true
     if (!isReset) return
     this.#generation++
-    this.#queue = [{ type: 'reset', id: cursor }]
+    this.#queue = [{ type: 'reset' }]
     this.#pump()
   }
 
@@ -275,8 +275,9 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
     this.#link.cursors.keep(this.id, cursor)
   }
 
-  #settle ({ id }: Queued): void {
-    this.#moveTo(id)
+  #settle (queued: Queued): void {
+    // a reset has its place already, and events may have a newer one by now
+    if (queued.type !== 'reset') this.#moveTo(queued.id)
     this.subscription.acknowledge()
     this.update()
   }

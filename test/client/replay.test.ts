@@ -51,6 +51,32 @@ t.test('replay', async (t) => {
     t.same(got, [1, 'reset', 1, 2])
   })
 
+  t.test('a slow reset listener does not undo the place: what is in hand when the connection is lost comes once', async (t) => {
+    const { server, client } = await setup(t)
+    server.count('t', 2)
+    const thread = client.thread('t')
+    const got: number[] = []
+    let isReset: (() => void) | undefined
+    let finish: (() => void) | undefined
+    thread.onReset(() => new Promise<void>((resolve) => { isReset = resolve }))
+    thread.onAny(async ({ seq }) => {
+      got.push(seq)
+      if (isReset !== undefined && seq === 1) await new Promise<void>((resolve) => { finish = resolve })
+    })
+    await until(() => got.length === 2)
+    thread.replay()
+    await until(() => thread.cursor !== undefined)
+    isReset!()
+    await until(() => finish)
+    for (const peer of server.peers) peer.socket.terminate()
+    await until(() => server.frames.filter(({ type }) => type === 'subscribe').length === 3)
+    await until(() => thread.status !== 'connecting' && thread.status !== 'offline')
+    finish!()
+    server.count('t')
+    await until(() => got.includes(3))
+    t.same(got, [1, 2, 1, 2, 3])
+  })
+
   t.test('without a connection it happens with the next one', async (t) => {
     const { server, client } = await setup(t)
     server.count('t', 2)

@@ -95,6 +95,23 @@ t.test('a hole is filled from the log', async (t) => {
   t.same(errors, [], 'one that heals at once is no error')
 })
 
+t.test('a thread that is closed where it hears of its hole leaves no timer', async (t) => {
+  const { server, client } = await setup(t)
+  server.onWay = (event) => event.seq === 3 ? undefined : event
+  const thread = client.thread('t')
+  const timers = (): number => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  let left: number | undefined
+  thread.onError(() => {
+    thread.close()
+    const before = timers()
+    queueMicrotask(() => { left = timers() - before })
+  })
+  seqsOf(thread)
+  server.count('t', 4)
+  await until(() => left !== undefined)
+  t.equal(left, 0)
+})
+
 t.test('a hole that does not heal is told and tried again with growing delays, not in a loop', async (t) => {
   const { server, client } = await setup(t)
   let isBroken = true
