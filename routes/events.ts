@@ -234,8 +234,8 @@ async function drained (raw: FastifyReply['raw'], stallTimeoutMs: number): Promi
 
 /** The wait, but no longer than the authentication lasts. */
 function untilExpiry (request: FastifyRequest, waitMs: number): number {
-  const { expiresAt = Infinity } = userOf(request)
-  return Math.max(0, Math.min(waitMs, expiresAt - Date.now()))
+  const { expiresAt } = userOf(request)
+  return Math.max(0, Math.min(waitMs, (expiresAt ?? Infinity) - Date.now()))
 }
 
 /** What a reconnecting EventSource sends; an empty one says nothing. */

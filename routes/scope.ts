@@ -39,13 +39,14 @@ export function isolateScope (scope: FastifyInstance): void {
 export function requireUser (scope: FastifyInstance, authenticate: Authenticate, instead?: Instead): void {
   scope.decorateRequest('agentEventsUser', null)
   scope.addHook('onRequest', async (request) => {
-    let user: User | null
-    try {
-      const known = await instead?.(request)
-      user = known === undefined ? await authenticate(request) : known
-    } catch (error) {
-      request.log.info({ err: error }, 'authenticate failed')
-      user = null
+    // What it throws says nothing about who asks: a store that is away knows of no ticket, and a 401 would be final.
+    let user = await instead?.(request)
+    if (user === undefined) {
+      try {
+        user = await authenticate(request)
+      } catch (error) {
+        request.log.info({ err: error }, 'authenticate failed')
+      }
     }
     // Who was somebody until just now is nobody.
     if (user === null || user === undefined || isExpired(user)) throw new FAE_ERR_UNAUTHENTICATED()
@@ -54,9 +55,9 @@ export function requireUser (scope: FastifyInstance, authenticate: Authenticate,
   })
 }
 
-/** Whether the authentication has ended. */
+/** Whether the authentication has ended. One that never does says so by nothing, or by Infinity, which is null in a ticket's JSON. */
 export function isExpired ({ expiresAt }: User): boolean {
-  return expiresAt !== undefined && expiresAt <= Date.now()
+  return (expiresAt ?? Infinity) <= Date.now()
 }
 
 /** The authenticated user; the hook above has run before any handler. */

@@ -253,8 +253,8 @@ export class Connection {
 
   #expireWith ({ expiresAt }: User): void {
     clearTimeout(this.#expiry)
-    if (expiresAt === undefined) return
-    const inMs = expiresAt - Date.now()
+    const inMs = (expiresAt ?? Infinity) - Date.now()
+    if (inMs === Infinity) return
     // Timers take at most 24.8 days; a later end is looked at again then.
     this.#expiry = setTimeout(() => {
       if (inMs > MAX_TIMER_MS) this.#expireWith(this.#user)

@@ -1,7 +1,8 @@
 import t, { type Test } from 'tap'
 import type { User } from '../../index.js'
-import { connect } from '../support/connect.js'
+import { connect, get } from '../support/connect.js'
 import { until } from '../support/delivery.js'
+import { EventStream } from '../support/event-stream.js'
 import { startApp } from '../support/start-app.js'
 
 /* The end of the authentication, on the WebSocket: event streams and polls are in live.test.ts, every door in matrix.test.ts. */
@@ -56,6 +57,27 @@ t.test('a token in band puts the end off, or forward', async (t) => {
     t.equal(tab.closeCode, undefined)
   }
 })
+
+for (const [name, expiresAt] of [['Infinity', Infinity], ['null, which Infinity is in JSON', null]] as const) {
+  t.test(`who never expires, by ${name}, stays`, async (t) => {
+    const { app, url } = await startApp(t, { authenticate: () => ({ userId: 'ada', expiresAt } as User), longPollMs: 60_000 })
+    await app.threads.register({ userId: 'ada', threadId: 't1' })
+    const tab = await connect(t, url, 'ada')
+    const stream = new EventStream(t, `${url}/threads/t1/events?live=sse&offset=-1`)
+    await stream.until(({ controls }) => controls.length === 1, 'the beginning')
+    const polled = get(url, '/threads/t1/events?live=long-poll&offset=now', 'ada')
+    await until(() => app.notifier.hub.streams.size === 2, 'the poll', DEADLINE_MS)
+    for (let round = 0; round < 10; round++) {
+      tab.send({ type: 'subscribe', ref: `s${round}`, threadId: 't1' })
+      await tab.frame('subscribed', ({ ref }) => ref === `s${round}`, DEADLINE_MS)
+    }
+    const { id } = await app.notifier.sendToThread('t1', { type: 'user_message', data: { content: 'still there?' } })
+    t.equal((await tab.frame('user_message', undefined, DEADLINE_MS)).id, id)
+    t.match(await polled, { status: 200, body: [{ id }] })
+    await stream.until(({ events }) => events.length === 1, 'the event')
+    t.equal(tab.closeCode, undefined)
+  })
+}
 
 t.test('a token that is none, somebody else\'s or over changes nothing', async (t) => {
   const { app, url } = await start(t, 3_000, { none: () => null, other: () => ({ userId: 'eve' }), over: () => ({ userId: 'ada', expiresAt: Date.now() }) })

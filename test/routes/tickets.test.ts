@@ -87,6 +87,26 @@ t.test('the connection ends with the authentication that the ticket was fetched 
   t.ok(Date.now() >= until)
 })
 
+t.test('a ticket of who never expires opens a connection that stays', async (t) => {
+  const { url, app } = await start(t)
+  await app.threads.register({ userId: 'ada', threadId: 't1' })
+  const answer = await upgrade(t, url, `ticket=${await ticketOf(url, 'ada', { 'x-until': 'Infinity' })}`)
+  if (!(answer instanceof Receiver)) throw new Error(`refused: ${answer.status}`)
+  for (let round = 0; round < 10; round++) {
+    answer.send({ type: 'subscribe', ref: `s${round}`, threadId: 't1' })
+    await answer.frame('subscribed', ({ ref }) => ref === `s${round}`, 30_000)
+  }
+  t.equal(answer.closeCode, undefined)
+})
+
+t.test('a good ticket while the store is away: not no, but not now', async (t) => {
+  const redis = await RedisServer.start(t)
+  const { url } = await start(t, { store: { redis: redis.url } })
+  const ticket = await ticketOf(url, 'ada')
+  await redis.kill()
+  t.match(await whoIs(t, url, ticket), { status: 503, code: 'FAE_ERR_STORE_UNAVAILABLE' })
+})
+
 t.test('tickets open the WebSocket and nothing else', async (t) => {
   const { url } = await start(t)
   const ticket = await ticketOf(url, 'ada')
