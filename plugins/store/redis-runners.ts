@@ -149,8 +149,7 @@ export class RedisRunners {
     this.#isClosed = true
     clearInterval(this.#timer)
     if (!this.#client.isAvailable) return
-    const hasRuns = [...this.#runs.threadIds].length > 0
-    if (this.#joined.size > 0 && !hasRuns) await this.#client.run(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...this.#joined]).catch(() => {})
+    await this.#client.run(BEAT, this.#beatKeys(), [this.#node, PRESENCE_MS, ...this.#left()]).catch(() => {})
     await this.#client.run(LEAVE, this.#beatKeys(), [this.#node]).catch(() => {})
   }
 
@@ -173,11 +172,12 @@ export class RedisRunners {
 
   /**
    * Before a call that may make a run of the thread this process's: from then on others can find it.
-   * @returns called when that is decided
+   * @returns called when that is decided, with whether it was answered: if not, the run may be this process's
    */
-  async join (threadId: string, mayWait: boolean): Promise<() => void> {
+  async join (threadId: string, mayWait: boolean): Promise<(isAnswered: boolean) => void> {
     this.#wanted.set(threadId, (this.#wanted.get(threadId) ?? 0) + 1)
-    const done = (): void => {
+    const done = (isAnswered: boolean): void => {
+      if (!isAnswered) this.#suspects.add(threadId)
       const count = this.#wanted.get(threadId)! - 1
       if (count === 0) this.#wanted.delete(threadId)
       else this.#wanted.set(threadId, count)
@@ -187,12 +187,12 @@ export class RedisRunners {
       this.#joined.add(threadId)
       return done
     } catch (error) {
-      done()
+      done(true)
       throw error
     }
   }
 
-  /** Redis may have lost what it was told: told again, before the store is available. */
+  /** Redis may have lost what it was told: told again, also before the store is available. */
   async joinAgain (): Promise<void> {
     const threadIds = [...this.#joined]
     for (let i = 0; i < threadIds.length; i += LOOK_THREADS) {
@@ -228,6 +228,11 @@ export class RedisRunners {
     return [this.#keys.runners, this.#keys.runnerThreads(this.#node), this.#keys.nodes]
   }
 
+  /** Threads that this process is entered for and in which it certainly has no run any more. */
+  #left (): string[] {
+    return [...this.#joined].filter((threadId) => !this.#runs.has(threadId) && !this.#wanted.has(threadId) && !this.#suspects.has(threadId))
+  }
+
   #tick (): void {
     const now = performance.now()
     if (this.#isBeating) {
@@ -250,7 +255,7 @@ export class RedisRunners {
   }
 
   async #beat (sentAt: number): Promise<void> {
-    const left = [...this.#joined].filter((threadId) => !this.#runs.has(threadId) && !this.#wanted.has(threadId) && !this.#suspects.has(threadId)).slice(0, LOOK_THREADS)
+    const left = this.#left().slice(0, LOOK_THREADS)
     for (const threadId of left) this.#joined.delete(threadId)
     let reply: string[]
     try {
@@ -264,6 +269,8 @@ export class RedisRunners {
     this.#client.answered()
     const now = performance.now()
     this.#observe(reply, now)
+    // These keys alone may be lost: evicted, or with their shard of a Cluster.
+    if (this.#joined.size > 0 && !this.#isNamedIn(reply)) await this.joinAgain()
     if (!this.#client.isAvailable) return
     this.#events.beat(now)
     if (!this.#isLooking) {
@@ -292,6 +299,10 @@ export class RedisRunners {
       if (observed === undefined || observed.counter !== counter) this.#observed.set(node, { counter, since: Math.max(now, this.#observesFrom) })
     }
     for (const node of this.#observed.keys()) if (!seen.has(node)) this.#observed.delete(node)
+  }
+
+  #isNamedIn (reply: readonly string[]): boolean {
+    return reply.some((word, i) => i % 2 === 0 && word === this.#node)
   }
 
   async #lookAround (now: number): Promise<void> {

@@ -125,11 +125,7 @@ export class RedisStore implements Store {
     if (this.#runs.isHeld(threadId, step.runId)) return this.#append(threadId, bodies, options, false, true)
     // It may become this process's, or hand another one to it: whoever looks for them must find them here.
     const decided = await this.#runners.join(threadId, false)
-    try {
-      return await this.#append(threadId, bodies, options, false, false)
-    } finally {
-      decided()
-    }
+    return decide(this.#append(threadId, bodies, options, false, false), decided)
   }
 
   async read (threadId: string, afterSeq: number, limit = PAGE_EVENTS): Promise<Page> {
@@ -160,11 +156,7 @@ export class RedisStore implements Store {
   async claimNext (threadId: string): Promise<RunRecord | undefined> {
     this.#assertOpen()
     const decided = await this.#runners.join(threadId, false)
-    try {
-      return await this.#runs.claim(threadId)
-    } finally {
-      decided()
-    }
+    return decide(this.#runs.claim(threadId), decided)
   }
 
   onOrphan (listener: (run: RunRecord) => void): void {
@@ -190,6 +182,7 @@ export class RedisStore implements Store {
     const announcing = this.#runs.announce(threadId, start)
     const [joined, announced] = await Promise.allSettled([joining, announcing])
     const decided = joined.status === 'fulfilled' ? joined.value : () => {}
+    let isAnswered = true
     try {
       if (announced.status === 'rejected') throw announced.reason
       if (joined.status === 'rejected') throw joined.reason
@@ -199,10 +192,11 @@ export class RedisStore implements Store {
       return appended
     } catch (error) {
       const { code } = error as { code?: string }
-      this.#runs.withdraw(start, code !== 'FAE_ERR_STORE_UNAVAILABLE', code === 'FAE_ERR_RUN_EXISTS')
+      isAnswered = code !== 'FAE_ERR_STORE_UNAVAILABLE'
+      this.#runs.withdraw(start, isAnswered, code === 'FAE_ERR_RUN_EXISTS')
       throw error
     } finally {
-      decided()
+      decided(isAnswered)
     }
   }
 
@@ -289,3 +283,16 @@ export class RedisStore implements Store {
 const OPEN_MS = 2_000
 /** After these a run is not this process's any more. */
 const NOT_OURS = new Set(['FAE_ERR_RUN_STALE', 'FAE_ERR_RUN_ENDED', 'FAE_ERR_RUN_NOT_FOUND', 'FAE_ERR_THREAD_NOT_FOUND'])
+
+/** @param decided told whether the call was answered */
+async function decide<T> (call: Promise<T>, decided: (isAnswered: boolean) => void): Promise<T> {
+  let isAnswered = true
+  try {
+    return await call
+  } catch (error) {
+    isAnswered = (error as { code?: string }).code !== 'FAE_ERR_STORE_UNAVAILABLE'
+    throw error
+  } finally {
+    decided(isAnswered)
+  }
+}

@@ -170,6 +170,11 @@ export class Proxy {
     this.#deafeningWord = word
   }
 
+  /** Deaf connections end. */
+  cutDeaf (): void {
+    for (const { client, isDeaf } of this.#pairs) if (isDeaf) client.destroy()
+  }
+
   /** Connections on which this was sent hear nothing any more. @returns how many */
   deafen (sent: string): number {
     const found = this.#pairs.filter((pair) => pair.sent.includes(sent) && !pair.client.destroyed)

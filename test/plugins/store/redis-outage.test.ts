@@ -321,6 +321,41 @@ t.test('the answer to a start was lost: its own process is told of the run that 
   t.equal((await store.getRun('unknown'))?.state, 'running')
 })
 
+t.test('the answer to a start was lost while its process was about to close: another one is told of the run', async (t) => {
+  const server = await RedisServer.start(t)
+  const proxy = await Proxy.start(t, server.port)
+  const closing = await openRedis(t, `redis://127.0.0.1:${proxy.port}`)
+  const other = await openRedis(t, server.url)
+  const orphans = new Set<string>()
+  other.onOrphan(({ runId }) => orphans.add(runId))
+  await other.putThread(thread('t1'))
+  proxy.deafenOn('never heard of')
+  const starting = t.rejects(closing.append('t1', [body('never heard of')], { start: start('unknown') }), { code: 'FAE_ERR_STORE_UNAVAILABLE' })
+  await until('the run', async () => await other.getRun('unknown') !== undefined)
+  proxy.cutDeaf()
+  await starting
+  await until('another connection', () => closing.availability.available)
+  await closing.close()
+  await until('the run that its process gave back to nobody', () => orphans.has('unknown'))
+})
+
+t.test('a process whose entry among the living is lost, and nothing else, enters itself again', async (t) => {
+  const server = await RedisServer.start(t)
+  const owner = await openRedis(t, server.url)
+  const other = await openRedis(t, server.url)
+  const orphans = new Set<string>()
+  other.onOrphan(({ runId }) => orphans.add(runId))
+  await owner.putThread(thread('t1'))
+  await owner.append('t1', [body()], { start: start('r1') })
+  const runners = 'agent_events:{runners}'
+  await server.command('DEL', runners, `${runners}:${owner.node}`)
+  await until('its entry', async () => await server.command('HEXISTS', runners, owner.node) === 1)
+  t.strictSame(await server.command('SMEMBERS', `${runners}:${owner.node}`), ['t1'])
+  t.strictSame([...orphans], [])
+  await owner.close()
+  await until('its run', () => orphans.has('r1'))
+})
+
 t.test('the answer to a call of a run was lost: made again it is one event, with the run it handed out', async (t) => {
   const server = await RedisServer.start(t)
   const proxy = await Proxy.start(t, server.port)
@@ -331,7 +366,10 @@ t.test('the answer to a call of a run was lost: made again it is one event, with
   await store.append('t1', [body()], { start: start('r1') })
   await store.append('t1', [body()], { start: start('r2', { started: false, mode: 'enqueue' }) })
   proxy.deafenOn('the end')
-  const { repeated, next } = await persist(() => store.append('t1', [body('the end')], { run: step('r1', 2, { ends: 'success' }) }))
+  const ending = persist(() => store.append('t1', [body('the end')], { run: step('r1', 2, { ends: 'success' }) }))
+  await until('the event', async () => await server.command('XLEN', 'agent_events:log:{t1}') === 3)
+  proxy.cutDeaf()
+  const { repeated, next } = await ending
   t.equal(repeated, true)
   t.equal(next?.runId, 'r2')
   t.equal((await store.getThread('t1'))?.head, 3)
