@@ -20,6 +20,9 @@ const PING = frameText('{"type":"ping"}')
 const PROGRESS_EVERY_MS = 1_000
 /** How long it may take until a socket that was ended says so. */
 const CUT_OFF_MS = 1_000
+/** After a flush of so many sockets the next one comes no sooner than this one took, and no later than MAX_REST_MS. */
+const MANY_SOCKETS = 128
+const MAX_REST_MS = 10
 /** How far apart the clients of a server that goes away come back. */
 const RECONNECT_SPREAD_MS = 5_000
 
@@ -42,7 +45,9 @@ export class Hub implements ConnectionOwner {
   readonly #frames: ClientFrames
   #dirtyFeeds: Feed[] = []
   #dirtyConnections: Connection[] = []
+  /** A flush will come: at the end of this tick, or after a rest. */
   #isScheduled = false
+  #rest: NodeJS.Timeout | undefined
   readonly #congested = new Set<Connection>()
   #progressTimer: NodeJS.Timeout | undefined
   #isClosing = false
@@ -184,6 +189,17 @@ export class Hub implements ConnectionOwner {
     }
   }
 
+  /** The same for everybody. @throws FAE_ERR_STORE_UNAVAILABLE when nobody can say: what was not asked about stays */
+  async recheckAll (): Promise<void> {
+    this.#rechecks++
+    for (const connection of [...this.connections.values()]) {
+      for (const threadId of [...connection.subscriptions.keys()]) {
+        if (!await this.#threads.may(connection.user, 'read', threadId)) connection.unsubscribe(threadId, 'revoked')
+      }
+    }
+    for (const [reader, user] of [...this.streams]) await this.#recheckStream(reader, user)
+  }
+
   async #recheckStream (reader: LogReader, user: User): Promise<void> {
     if (!await this.#threads.may(user, 'read', reader.feed.threadId)) reader.end()
   }
@@ -215,6 +231,7 @@ export class Hub implements ConnectionOwner {
     await this.#whenGone(CUT_OFF_MS)
     this.#heartbeat.close()
     clearInterval(this.#progressTimer)
+    clearTimeout(this.#rest)
   }
 
   async #whenGone (withinMs: number): Promise<void> {
@@ -223,15 +240,27 @@ export class Hub implements ConnectionOwner {
   }
 
   readonly #flush = (): void => {
-    this.#isScheduled = false
     const feeds = this.#dirtyFeeds
     this.#dirtyFeeds = []
     for (const feed of feeds) feed.flush()
+    // Only now: what the feeds have made dirty is flushed below.
+    this.#isScheduled = false
     const connections = this.#dirtyConnections
     this.#dirtyConnections = []
+    const isLarge = connections.length >= MANY_SOCKETS
+    const startedAt = isLarge ? performance.now() : 0
     for (const connection of connections) connection.flush()
+    if (isLarge) this.#restFor(performance.now() - startedAt)
     const { timing } = this.stats
     if (timing !== undefined) for (const feed of feeds) feed.written(timing)
+  }
+
+  /** The system calls are what many sockets cost: events that come faster than these can be made share them. */
+  #restFor (ms: number): void {
+    clearTimeout(this.#rest)
+    this.#isScheduled = true
+    // A timer counts from the beginning of its turn, and the flush was part of this one.
+    this.#rest = setTimeout(this.#flush, ms + Math.min(ms, MAX_REST_MS))
   }
 
   #checkProgress (): void {
