@@ -2,7 +2,8 @@ import { LIMIT, LMDB, OURS, SOCKET_IO, WS, timed, withServer, type Side } from '
 import type { Cell, Workload } from './workload.js'
 
 const BURST = { perTurn: 50, pieces: 10_000 }
-/** One takes a tenth of a second only. */
+/** It takes many until all of its code is compiled as well as it gets; one takes a tenth of a second only. */
+const WARMING = 10
 const MEASURED = 3
 const NEVER_GATHERED = { coalesceMs: 0 }
 
@@ -10,7 +11,7 @@ const NEVER_GATHERED = { coalesceMs: 0 }
 async function measure (side: Side): Promise<{ cpuUs: number }> {
   return withServer(side, { threads: 1, perThread: 1, reading: 'text' }, async (server, watchers) => {
     const characters = (answer: number): number => answer
-    for (let i = 0; i < 2; i++) await timed(server, watchers, 'burst', BURST, characters)
+    for (let i = 0; i < WARMING; i++) await timed(server, watchers, 'burst', BURST, characters)
     let cpuMs = 0
     for (let i = 0; i < MEASURED; i++) cpuMs += (await timed(server, watchers, 'burst', BURST, characters)).cpuMs
     return { cpuUs: cpuMs * 1_000 / MEASURED / BURST.pieces }
