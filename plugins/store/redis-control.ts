@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { FAE_ERR_STORE_UNAVAILABLE } from '../../errors.js'
 import type { RedisClient } from './redis-client.js'
 import type { RedisKeys } from './redis-keys.js'
 import type { RedisSubscriber } from './redis-subscriber.js'
@@ -28,11 +29,11 @@ export class RedisControl {
     subscriber.listen(keys.answers(node), (message) => { this.#answered(message) })
   }
 
-  /** Resolves with the answers that came: never rejects, silence is no answer. */
-  ask (question: Question, { timeoutMs, answers }: { timeoutMs: number, answers: 'first' | 'all' }): Promise<readonly unknown[]> {
+  /** Resolves with the answers that came, silence is no answer. @throws FAE_ERR_STORE_UNAVAILABLE where none is wanted and nobody was told */
+  ask (question: Question, { timeoutMs, answers }: { timeoutMs: number, answers: 'none' | 'first' | 'all' }): Promise<readonly unknown[]> {
+    if (answers === 'none') return this.#tellAll(question, timeoutMs)
     if (!this.#client.isAvailable || this.#open.size >= MAX_OPEN) return Promise.resolve([])
     const id = randomUUID()
-    const message = JSON.stringify({ id, from: this.#node, question } satisfies Asked)
     return new Promise((resolve) => {
       const given: unknown[] = []
       let heard = 0
@@ -51,7 +52,7 @@ export class RedisControl {
           check()
         }
       })
-      this.#client.command((client) => client.publish(this.#keys.control, message)).then((receivers) => {
+      this.#publish({ id, from: this.#node, question }).then((receivers) => {
         // Each receiver but ourselves says something, be it that it has nothing to say. A node of a Cluster knows only its own.
         if (!this.#client.isCluster) expected = receivers - 1
         check()
@@ -62,8 +63,30 @@ export class RedisControl {
   /** Told to all, this process included, and answered by nobody. */
   tell (question: Question): void {
     this.handler(question).catch(() => {})
-    const message = JSON.stringify({ id: '', from: this.#node, question } satisfies Asked)
-    this.#client.command((client) => client.publish(this.#keys.control, message)).catch(() => {})
+    this.#publish({ id: '', from: this.#node, question }).catch(() => {})
+  }
+
+  /** What others asked meanwhile was not heard. */
+  missed (): void {
+    this.handler({ type: 'missed' }).catch(() => {})
+  }
+
+  async #tellAll (question: Question, timeoutMs: number): Promise<readonly unknown[]> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => { reject(new FAE_ERR_STORE_UNAVAILABLE('Redis does not answer')) }, timeoutMs)
+    })
+    try {
+      await Promise.race([this.#publish({ id: '', from: this.#node, question }), late])
+      return []
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #publish (asked: Asked): Promise<number> {
+    const message = JSON.stringify(asked)
+    return this.#client.command((client) => client.publish(this.#keys.control, message))
   }
 
   close (): void {

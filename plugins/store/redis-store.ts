@@ -59,6 +59,10 @@ export class RedisStore implements Store {
     this.#subscriber = new RedisSubscriber(this.#client, `${keys.answers(this.node)}:probe`, probeMs)
     this.#control = new RedisControl(this.#client, this.#subscriber, keys, this.node)
     this.#watch = new RedisWatch(this.#client, this.#threads, this.#subscriber, checkMs)
+    this.#subscriber.onRestored = () => {
+      this.#watch.gapAll()
+      this.#control.missed()
+    }
   }
 
   get availability (): Availability { return this.#client.availability }
@@ -163,7 +167,7 @@ export class RedisStore implements Store {
     this.#onOrphan = listener
   }
 
-  ask (question: Question, options: { timeoutMs: number, answers: 'first' | 'all' }): Promise<readonly unknown[]> {
+  ask (question: Question, options: { timeoutMs: number, answers: 'none' | 'first' | 'all' }): Promise<readonly unknown[]> {
     return this.#control.ask(question, options)
   }
 

@@ -54,7 +54,6 @@ export class RedisWatch {
     this.#threads = threads
     this.#subscriber = subscriber
     this.#checkMs = checkMs
-    subscriber.onRestored = () => { this.gapAll() }
   }
 
   start (): void {

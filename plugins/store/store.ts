@@ -181,6 +181,8 @@ export type Question =
   | { readonly type: 'confirmed', readonly threadId: string, readonly cursor: string, readonly timeoutMs: number }
   /** Ask again whether this user may read what their connections follow, and cut what they may not. No answer. */
   | { readonly type: 'recheck', readonly userId: string }
+  /** You may have missed what others asked. Asked of a process by its own store. No answer. */
+  | { readonly type: 'missed' }
   /** Does anybody watch this thread at your place? true or undefined. */
   | { readonly type: 'watched', readonly threadId: string }
   /** This run is mine and I do not know its agent: take it over and start it if you do: true. */
@@ -216,9 +218,10 @@ export interface Store {
   onAvailability (listener: (availability: Availability) => void): void
   /**
    * Asks every other process that shares the data. Resolves with the answers that came: the first one, or all until the
-   * deadline. Never rejects: silence is no answer.
+   * deadline. Silence is no answer; it rejects only where none is wanted.
+   * @throws FAE_ERR_STORE_UNAVAILABLE with 'none', when the others could not be told
    */
-  ask (question: Question, options: { timeoutMs: number, answers: 'first' | 'all' }): Promise<readonly unknown[]>
+  ask (question: Question, options: { timeoutMs: number, answers: 'none' | 'first' | 'all' }): Promise<readonly unknown[]>
   /** Every process that shares the data and was there within the last minute; closed ones are not. @throws FAE_ERR_STORE_UNAVAILABLE */
   nodes (): Promise<readonly Presence[]>
   /** Answers for this process; undefined is silence. One handler. */

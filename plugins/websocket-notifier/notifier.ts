@@ -20,6 +20,8 @@ export type SendableEvent =
   | { type: 'custom', data: EventData<'custom'> }
 
 const SENDABLE: readonly string[] = ['user_message', 'assistant_message', 'custom']
+/** Within which all others are told of a lost right, or whoever says so hears that they are not. */
+const TELL_MS = 5_000
 
 export interface SendOptions {
   /** Makes the call idempotent: the same key twice in a thread is one event, for as long as that event is retained. */
@@ -44,6 +46,9 @@ export class WebSocketNotifier {
   readonly #laneLimits: LaneLimits
   readonly #log: FastifyBaseLogger
   readonly #waiters = new Map<string, Set<AckWaiter>>()
+  /** Word of a lost right may not have come through. */
+  #mustRecheck = false
+  #isRechecking = false
 
   constructor (threads: ThreadRegistry, encoder: EventEncoder, hub: HubOptions, laneLimits: LaneLimits, log: FastifyBaseLogger) {
     this.#threads = threads
@@ -51,9 +56,16 @@ export class WebSocketNotifier {
     this.#laneLimits = laneLimits
     this.#log = log
     this.hub = new Hub(threads, hub, log, this.stats, (threadId, subscription) => { this.#onAck(threadId, subscription) })
-    threads.onAvailability(({ available, isImpaired, reason }) => { this.hub.setMode(available && isImpaired !== true ? 'realtime' : 'degraded', reason) })
+    threads.onAvailability(({ available, isImpaired, reason }) => {
+      this.hub.setMode(available && isImpaired !== true ? 'realtime' : 'degraded', reason)
+      if (available) this.#recheckMissed()
+    })
     threads.answer('watched', async ({ threadId }) => this.hub.feeds.isWatched(threadId) || undefined)
     threads.answer('recheck', ({ userId }) => this.hub.recheck(userId))
+    threads.answer('missed', async () => {
+      this.#mustRecheck = true
+      this.#recheckMissed()
+    })
     threads.answer('confirmed', async ({ threadId, cursor, timeoutMs }) => {
       const state = await this.#threads.find(threadId)
       return state !== undefined && await this.#confirmedHere(state, parseCursor(cursor)!, timeoutMs) ? true : undefined
@@ -154,10 +166,27 @@ export class WebSocketNotifier {
 
   /**
    * To be called when a user lost a right that `authorize` decides: subscriptions and streams under way are asked about
-   * again, on every node, and cut with `unsubscribed { reason: 'revoked' }`.
+   * again, on every node, and cut with `unsubscribed { reason: 'revoked' }`. A node that cannot be reached asks about
+   * everybody once it can hear again.
+   * @throws FAE_ERR_STORE_UNAVAILABLE when the other nodes could not be told: then only this one has asked, and it is to be called again
    */
   async recheck (userId: string): Promise<void> {
-    await Promise.all([this.hub.recheck(userId), this.#threads.store.ask({ type: 'recheck', userId }, { timeoutMs: 1, answers: 'first' })])
+    const [here, told] = await Promise.allSettled([this.hub.recheck(userId), this.#threads.store.ask({ type: 'recheck', userId }, { timeoutMs: TELL_MS, answers: 'none' })])
+    for (const result of [here, told]) if (result.status === 'rejected') throw result.reason
+  }
+
+  #recheckMissed (): void {
+    if (!this.#mustRecheck || this.#isRechecking || !this.#threads.store.availability.available) return
+    this.#mustRecheck = false
+    this.#isRechecking = true
+    this.hub.recheckAll().then(() => {
+      this.#isRechecking = false
+      this.#recheckMissed()
+    }, () => {
+      // The store went away again: when it is back.
+      this.#isRechecking = false
+      this.#mustRecheck = true
+    })
   }
 
   /** Stored events after a cursor, oldest first. @throws FAE_ERR_CURSOR_INVALID, FAE_ERR_CURSOR_GONE, FAE_ERR_THREAD_NOT_FOUND */
