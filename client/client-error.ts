@@ -6,17 +6,15 @@ export type ErrorCode = keyof typeof errors
 /** What went wrong, as the server said it or as the client found it. `code` is for programs, `message` for people. */
 export class AgentEventsError extends Error {
   override readonly name = 'AgentEventsError'
-  readonly code: ErrorCode | (string & {})
+  declare readonly code: ErrorCode | (string & {})
   /** The thread it concerns, if it concerns one. */
-  readonly threadId: string | undefined
+  declare readonly threadId: string | undefined
   /** The WebSocket's close code, when the connection was closed for good. */
-  readonly closeCode: number | undefined
+  declare readonly closeCode: number | undefined
 
   constructor (code: ErrorCode | (string & {}), message: string, { threadId, closeCode }: { threadId?: string | undefined, closeCode?: number } = {}) {
     super(message)
-    this.code = code
-    this.threadId = threadId
-    this.closeCode = closeCode
+    Object.assign(this, { code, threadId, closeCode })
   }
 }
 

@@ -1,4 +1,4 @@
-import { FORBIDDEN, NOT_AUTHENTICATED, isTerminal } from '../schemas/close-codes.js'
+import { FORBIDDEN, HEARTBEAT_LOST, NOT_AUTHENTICATED, isTerminal } from '../schemas/close-codes.js'
 import type { AgentEvent as StoredEvent, CancelFrame, ClientFrame, ErrorFrame, SendFrame } from '../schemas/index.js'
 import { backoffMs } from './backoff.js'
 import { AgentEventsError, clientError } from './client-error.js'
@@ -7,7 +7,7 @@ import { deferred, type Deferred } from './deferred.js'
 import { Door } from './door.js'
 import { Listeners } from './listeners.js'
 import { Socket, type SocketOptions } from './socket.js'
-import { AgentThread, type Link } from './thread.js'
+import { AgentThread, type Answer, type Link } from './thread.js'
 import type { Ladder, Way } from './fallback.js'
 import type { Incoming, Transport, TransportHandlers, TransportName } from './transport.js'
 import type { AgentEvent, Client, ClientOptions, ClientStatus, Connected, Thread, WebSocketConstructor } from './types.js'
@@ -15,10 +15,10 @@ import { onWake } from './wake.js'
 
 /** A connection that lasted so long, or one heartbeat, is a good one: the next attempt begins with the shortest delay. */
 const STABLE_MS = 5_000
-/** WebSockets in a row that ended before `connected`: then something on the way does not let them through. */
+/** WebSockets in a row that ended before `connected`: then something on the way does not let them through. One that times out will do. */
 const BLOCKED_AFTER = 2
 
-interface Request { readonly text: string, readonly answer: Deferred<{ runId: string }> }
+interface Request { readonly text: string, readonly answer: Deferred<Answer> }
 
 /** Keeps one connection for all its threads, for as long as it is allowed to. */
 export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
@@ -63,7 +63,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     this.#isAuto = transport === 'auto'
     this.#isSteppedDown = transport === 'sse' || transport === 'polling'
     const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket
-    if (WebSocket === undefined && !this.#isSteppedDown) throw clientError('FAE_ERR_OPTION_INVALID', "No global WebSocket: pass one as option 'WebSocket', from the package 'ws' for instance")
+    if (WebSocket === undefined && !this.#isSteppedDown) throw clientError('FAE_ERR_OPTION_INVALID', "No WebSocket: pass option 'WebSocket', from package 'ws' for instance")
     this.#socketOptions = {
       WebSocket: WebSocket!,
       connectTimeoutMs,
@@ -81,11 +81,10 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   get status (): ClientStatus { return this.#status }
   get connected (): Connected | undefined { return this.#transport?.connected }
   get transport (): TransportName | undefined { return this.connected && this.#transport!.name }
-  get isOpen (): boolean { return this.connected !== undefined }
 
   async connect (): Promise<Connected> {
     this.wake()
-    while (this.connected === undefined) {
+    while (!this.connected) {
       if (this.#status === 'closed') throw this.#closedError()
       await new Promise<void>((resolve) => {
         const off = this.onStatus(() => { off(); resolve() })
@@ -96,7 +95,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
 
   thread (id: string): Thread<T> {
     let thread = this.#threads.get(id)
-    if (thread === undefined) this.#threads.set(id, thread = new AgentThread<T>(id, this))
+    if (!thread) this.#threads.set(id, thread = new AgentThread<T>(id, this))
     return thread
   }
 
@@ -116,34 +115,39 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
 
   wake (): void {
     if (this.#status !== 'idle') return
-    this.#stopWaking = onWake((isOnline) => {
+    this.#stopWaking = onWake((why) => {
       this.#attempts = 0
-      this.#transport?.check(isOnline)
-      if (this.#status === 'offline') this.#connect()
+      this.#transport?.check(why)
+      if (this.#status === 'offline' && why !== 'offline') this.#connect()
     })
     this.#connect()
   }
 
   send (frame: ClientFrame): void {
-    if (this.isOpen) this.#transport!.send(JSON.stringify(frame))
+    if (this.connected) this.#transport!.send(JSON.stringify(frame))
   }
 
-  async request (frame: SendFrame | CancelFrame): Promise<{ runId: string }> {
+  async request (frame: SendFrame | CancelFrame): Promise<Answer> {
     if (this.#status === 'closed') throw this.#closedError()
-    const request = { text: JSON.stringify(frame), answer: deferred<{ runId: string }>() }
+    const request = { text: JSON.stringify(frame), answer: deferred<Answer>() }
     this.#requests.set(frame.ref!, request)
-    if (this.isOpen) this.#transmit(frame.ref!, request)
+    if (this.connected) this.#transmit(frame.ref!, request)
     return request.answer.promise
   }
 
-  drop (ref: string): void { this.#requests.delete(ref) }
+  /** @returns what was asked, if it is not answered */
+  drop (ref: string): Request | undefined {
+    const request = this.#requests.get(ref)
+    this.#requests.delete(ref)
+    return request
+  }
 
   works (): void { this.#attempts = 0 }
 
   forget (id: string): void { this.#threads.delete(id) }
 
   raise (error: AgentEventsError): void {
-    if (this.#errors.size > 0) this.#errors.call(error)
+    if (this.#errors.size) this.#errors.call(error)
     else this.report(error)
   }
 
@@ -237,13 +241,13 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   }
 
   #lost (code: number, reason: string): void {
-    if (this.#status === 'connecting' && this.#isAuto) this.#isSteppedDown = ++this.#unopened >= BLOCKED_AFTER
+    if (this.#status === 'connecting' && this.#isAuto) this.#isSteppedDown = ++this.#unopened >= BLOCKED_AFTER || code === HEARTBEAT_LOST
     this.#disconnected()
     const isSecondChance = code === NOT_AUTHENTICATED && !this.#refused
     if (isSecondChance) this.#refused = true
     else if (isTerminal(code)) return this.#fail(code, reason)
     // a goaway has said when
-    if (this.#reconnectTimer === undefined) this.#reconnectIn(this.backoffMs(this.#attempts++))
+    if (!this.#reconnectTimer) this.#reconnectIn(this.backoffMs(this.#attempts++))
     this.#become('offline')
   }
 
@@ -270,8 +274,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     this.#stopWaking?.()
     this.cursors.flush()
     this.#become('closed')
-    for (const { answer } of this.#requests.values()) answer.reject(error)
-    this.#requests.clear()
+    for (const ref of this.#requests.keys()) this.drop(ref)!.answer.reject(error)
   }
 
   #become (status: ClientStatus): void {
@@ -296,11 +299,8 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
         break
       case 'status': return this.#become(frame.mode === 'degraded' ? 'degraded' : 'live')
       case 'goaway': return this.#reconnectIn(frame.reconnectInMs)
-      case 'accepted':
-        this.#requests.get(frame.ref)?.answer.resolve(frame)
-        return this.drop(frame.ref)
+      case 'accepted': return this.drop(frame.ref)?.answer.resolve(frame)
       case 'error': return this.#onError(frame)
-      case 'ping': break
       // of a thread, also what this version does not know; of no thread of ours: it was closed meanwhile
       default: this.#threads.get(frame.threadId)?.subscription.receive(frame)
     }
@@ -308,12 +308,10 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
 
   #onError (frame: ErrorFrame): void {
     const { ref, code, message, threadId } = frame
-    const request = ref === undefined ? undefined : this.#requests.get(ref)
-    if (request) {
+    if (this.#requests.has(ref!)) {
       // it goes away, and the next connection takes it
       if (code === 'FAE_ERR_SERVER_CLOSING') return
-      this.drop(ref!)
-      return request.answer.reject(new AgentEventsError(code, message, { threadId }))
+      return this.drop(ref!)!.answer.reject(new AgentEventsError(code, message, { threadId }))
     }
     for (const thread of this.#threads.values()) {
       if (thread.subscription.refuse(frame)) return
@@ -322,12 +320,11 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     if (ref === undefined) this.raise(new AgentEventsError(code, message, { threadId }))
   }
 
-  #transmit (ref: string, { text, answer }: Request): void {
+  #transmit (ref: string, { text }: Request): void {
     const { maxPayload } = this.connected!
     // sent all the same, it would end this connection, and the next one again
-    if (new TextEncoder().encode(text).length > maxPayload) {
-      this.drop(ref)
-      answer.reject(clientError('FAE_ERR_EVENT_TOO_LARGE', `The server takes at most ${maxPayload} bytes`))
+    if (new Blob([text]).size > maxPayload) {
+      this.drop(ref)!.answer.reject(clientError('FAE_ERR_EVENT_TOO_LARGE', `The server takes at most ${maxPayload} bytes`))
     } else {
       this.#transport!.send(text)
     }

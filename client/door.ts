@@ -13,7 +13,7 @@ export class Door {
     const { url, query } = this.options = options
     this.report = report
     const page = (globalThis as { location?: { href: string } }).location?.href
-    if (!URL.canParse(url, page)) throw clientError('FAE_ERR_OPTION_INVALID', `Option 'url' is invalid: '${url}' (outside of a page it must be absolute)`)
+    if (!URL.canParse(url, page)) throw clientError('FAE_ERR_OPTION_INVALID', `Invalid url, or outside of a page not absolute: ${url}`)
     const base = this.#base = new URL(url, page)
     base.pathname = base.pathname.replace(/\/*$/, '/')
     base.hash = ''

@@ -46,8 +46,8 @@ export class EventIterator<Event> implements AsyncIterableIterator<Event> {
     this.#stop?.()
     this.#release?.()
     for (const waiting of this.#waiting.splice(0)) {
-      if (this.#error === undefined) waiting.resolve({ done: true, value: undefined })
-      else waiting.reject(this.#error)
+      if (this.#error) waiting.reject(this.#error)
+      else waiting.resolve({ done: true, value: undefined })
     }
   }
 }

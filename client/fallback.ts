@@ -1,9 +1,10 @@
-import type { AgentEvent, CancelFrame, ClientFrame, ConnectedFrame, SendFrame, SubscribeFrame } from '../schemas/index.js'
+import type { AgentEvent, CancelFrame, ClientFrame, ConnectedFrame, MessageAccepted, SendFrame, SubscribeFrame } from '../schemas/index.js'
 import type { Door } from './door.js'
 import { EventStreamParser } from './event-stream.js'
 import { askTicket, HttpError, request } from './http.js'
 import type { Transport, TransportHandlers } from './transport.js'
 import type { FetchResponse } from './types.js'
+import type { Waking } from './wake.js'
 
 /** The close code of a connection that is gone without anybody having said why. */
 const ABNORMAL = 1006
@@ -144,9 +145,9 @@ export class Fallback implements Transport {
     }
   }
 
-  check (isOnline = false): void {
-    if (isOnline && !this.connected) return this.#lose()
-    for (const reader of this.#readers.values()) if (Date.now() - reader.heardAt > COMMENT_MS) reader.restart()
+  check (why?: Waking): void {
+    if (why === 'online' && !this.connected) return this.#lose()
+    for (const reader of this.#readers.values()) if (why === 'offline' || Date.now() - reader.heardAt > COMMENT_MS) reader.restart()
     // the page woke up, perhaps in another network
     if (this.#webSocketTimer !== undefined) this.#ladder.tryWebSocket()
   }
@@ -195,7 +196,7 @@ export class Fallback implements Transport {
     const timer = setTimeout(() => { this.#lose() }, SILENCE_MS.none)
     try {
       const response = await request(this.#door, path, { body, signal: this.#life.signal })
-      const accepted = await response.json() as { threadId: string, runId: string, cursor: string }
+      const accepted = await response.json() as MessageAccepted
       if (!this.#isOver) this.#handlers.onFrame({ ...accepted, type: 'accepted', ref })
     } catch (error) {
       if (this.#isOver) return

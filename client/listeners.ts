@@ -26,8 +26,8 @@ export class Listeners<Args extends unknown[]> {
     for (const entry of [...this.#entries]) {
       if (!this.#entries.has(entry)) continue
       try {
-        const result = entry.listener(...args)
-        if (isThenable(result)) pending.push(Promise.resolve(result).catch(report))
+        const result = entry.listener(...args) as Partial<Promise<unknown>> | null | undefined
+        if (typeof result?.then === 'function') pending.push(Promise.resolve(result).catch(report))
       } catch (error) {
         report(error)
       }
@@ -36,8 +36,4 @@ export class Listeners<Args extends unknown[]> {
   }
 
   clear (): void { this.#entries.clear() }
-}
-
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
 }

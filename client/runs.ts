@@ -15,21 +15,25 @@ export class Runs {
 
   has (runId: string): boolean { return this.#waiting.has(runId) }
 
-  forget (runId: string): void { this.#waiting.delete(runId) }
+  /** @returns what was waited for, if it was */
+  forget (runId: string): Deferred<AgentCompleted> | undefined {
+    const waiting = this.#waiting.get(runId)
+    this.#waiting.delete(runId)
+    return waiting
+  }
 
   complete (event: AgentCompleted): void {
-    const runId = event.runId ?? ''
+    const runId = event.runId!
     this.#ended.set(runId, event)
     if (this.#ended.size > REMEMBERED) this.#ended.delete(this.#ended.keys().next().value!)
-    this.#waiting.get(runId)?.resolve(event)
-    this.#waiting.delete(runId)
+    this.forget(runId)?.resolve(event)
   }
 
   completed (runId: string): Promise<AgentCompleted> {
     const ended = this.#ended.get(runId)
-    if (ended !== undefined) return Promise.resolve(ended)
+    if (ended) return Promise.resolve(ended)
     let waiting = this.#waiting.get(runId)
-    if (waiting === undefined) this.#waiting.set(runId, waiting = deferred())
+    if (!waiting) this.#waiting.set(runId, waiting = deferred())
     return waiting.promise
   }
 
@@ -45,8 +49,7 @@ export class Runs {
   }
 
   fail (error: Error): void {
-    for (const { reject } of this.#waiting.values()) reject(error)
-    this.#waiting.clear()
+    for (const runId of this.#waiting.keys()) this.forget(runId)!.reject(error)
   }
 }
 

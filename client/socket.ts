@@ -1,11 +1,14 @@
 import { HEARTBEAT_LOST } from '../schemas/close-codes.js'
-import type { ConnectedFrame } from '../schemas/index.js'
+import type { ConnectedFrame, PingFrame } from '../schemas/index.js'
 import type { Incoming, Transport, TransportHandlers } from './transport.js'
 import type { WebSocketConstructor, WebSocketLike } from './types.js'
+import type { Waking } from './wake.js'
 
 const SUBPROTOCOL = 'agent-events.v1'
 const CLOSE_GRACE_MS = 1_000
 const CLOSED = 3
+/** How long an answer may take where the network seems to be gone. */
+const PROBE_MS = 2_000
 /** Of a connection that is gone without anybody having said why. */
 const ABNORMAL = 1006
 
@@ -45,17 +48,23 @@ export class Socket implements Transport {
     this.#webSocket!.send(text)
   }
 
-  check (isOnline = false): void {
+  check (why?: Waking): void {
+    if (why === 'offline' && this.connected) {
+      // of a thread that cannot be: the answer is all that is wanted, and where the server is on this machine, it comes
+      this.send('{"type":"unsubscribe","threadId":"\\n"}')
+      this.#heardAt = Math.min(this.#heardAt, Date.now() + PROBE_MS - this.#silenceMs)
+    }
     const restMs = this.#heardAt + this.#silenceMs - Date.now()
-    if (restMs > 0 && (this.connected || !isOnline)) return this.#watch(restMs)
+    const isFutile = why === 'online' && !this.connected
+    if (restMs > 0 && !isFutile) return this.#watch(restMs)
     this.#terminate()
-    this.#lose(HEARTBEAT_LOST, 'The server was silent for too long')
+    this.#lose(isFutile ? ABNORMAL : HEARTBEAT_LOST, 'The server was silent')
   }
 
   close (): Promise<void> {
     const webSocket = this.#webSocket
     this.#detach()
-    if (webSocket === undefined || webSocket.readyState === CLOSED) return Promise.resolve()
+    if (!webSocket || webSocket.readyState === CLOSED) return Promise.resolve()
     return new Promise((resolve) => {
       const timer = setTimeout(() => { this.#terminate(); resolve() }, CLOSE_GRACE_MS)
       webSocket.onclose = () => { clearTimeout(timer); resolve() }
@@ -77,7 +86,7 @@ export class Socket implements Transport {
 
   #receive (data: unknown): void {
     this.#heardAt = Date.now()
-    let frame: Incoming
+    let frame: Incoming | PingFrame
     try {
       frame = JSON.parse(String(data))
     } catch (error) {

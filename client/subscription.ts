@@ -1,10 +1,10 @@
-import type { AgentEvent, ClientFrame, ErrorFrame, SubscribedFrame, UnsubscribedFrame } from '../schemas/index.js'
+import type { AgentEvent, ClientFrame, ErrorFrame, SubscribedFrame, SubscribeFrame, UnsubscribedFrame } from '../schemas/index.js'
 import { AgentEventsError, clientError } from './client-error.js'
 
 /** What a subscription needs of its client. */
 export interface SubscriptionLink {
-  /** Frames can be sent. */
-  readonly isOpen: boolean
+  /** Something if frames can be sent. */
+  readonly connected: object | undefined
   readonly ackMs: number
   backoffMs (attempt: number): number
   ref (): string
@@ -63,13 +63,14 @@ export class Subscription {
   /** From the cursor, which the server takes as processed. */
   begin (from?: string): void {
     clearTimeout(this.#retryTimer)
-    if (!this.#thread.isWanted || !this.#link.isOpen) return
+    if (!this.#thread.isWanted || !this.#link.connected) return
     this.#thread.rewind()
     const cursor = from ?? this.#thread.cursor
     this.#received = seqOf(cursor)
     this.#acked = cursor
     this.#ref = this.#link.ref()
-    this.#link.send({ type: 'subscribe', ref: this.#ref, threadId: this.#thread.id, ...(cursor !== undefined && { cursor }) })
+    // as JSON an undefined cursor is none
+    this.#link.send({ type: 'subscribe', ref: this.#ref, threadId: this.#thread.id, cursor } as SubscribeFrame)
     this.#thread.update()
   }
 
@@ -158,24 +159,20 @@ export class Subscription {
     const { seq, id } = event
     const { handed } = this.#thread
     if (!this.#isActive || seq <= this.#received) return
-    if (seq > this.#received + 1) return this.#heal(seq)
+    if (seq > this.#received + 1) {
+      if (this.#attempts > 0) this.#thread.raise(clientError('FAE_ERR_CLIENT_HOLE', `Events are missing between ${this.#received} and ${seq}`, { threadId: this.#thread.id }))
+      this.end()
+      return this.#retry()
+    }
     // handed out before the reconnect, and settled only since; another one in its place means that the log lost ours
-    if (seq <= handed.seq && id !== handed.id) return this.#moveTo(handed.id)
+    if (seq <= handed.seq && id !== handed.id) {
+      this.end()
+      return this.begin(handed.id)
+    }
     this.#received = seq
     if (seq <= handed.seq) return
     this.#attempts = 0
     this.#thread.receive(event)
-  }
-
-  #heal (seq: number): void {
-    if (this.#attempts > 0) this.#thread.raise(clientError('FAE_ERR_CLIENT_HOLE', `Events are missing between ${this.#received} and ${seq}`, { threadId: this.#thread.id }))
-    this.end()
-    this.#retry()
-  }
-
-  #moveTo (cursor: string): void {
-    this.end()
-    this.begin(cursor)
   }
 
   /** The first time at once, then with growing delays. */

@@ -1,4 +1,4 @@
-import type { AgentEvent as StoredEvent, CancelFrame, EventType, MessageContent, SendFrame } from '../schemas/index.js'
+import type { AcceptedFrame, AgentEvent as StoredEvent, CancelFrame, EventType, MessageContent, SendFrame } from '../schemas/index.js'
 import { type AgentEventsError, clientError } from './client-error.js'
 import type { Cursors } from './cursors.js'
 import { EventIterator } from './event-iterator.js'
@@ -6,6 +6,9 @@ import { Listeners } from './listeners.js'
 import { Runs } from './runs.js'
 import { Subscription, seqOf, type Subscriber, type SubscriptionLink } from './subscription.js'
 import type { AgentEvent, ClientStatus, EventMap, EventOf, RunHandle, SendOptions, Thread, ThreadStatus } from './types.js'
+
+/** Of a send: its run, and where it ended if it had done so before. */
+export type Answer = Pick<AcceptedFrame, 'runId' | 'ended'>
 
 /** What a thread needs of its client. */
 export interface Link extends SubscriptionLink {
@@ -16,7 +19,7 @@ export interface Link extends SubscriptionLink {
   /** Connects if there is no connection and none on its way. */
   wake (): void
   /** Sends now and again after every reconnect, until it is answered or dropped. */
-  request (frame: SendFrame | CancelFrame): Promise<{ runId: string }>
+  request (frame: SendFrame | CancelFrame): Promise<Answer>
   drop (ref: string): void
   forget (id: string): void
   raise (error: AgentEventsError): void
@@ -114,8 +117,11 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
     this.#sending++
     try {
       const frame = { type: 'send', ref: this.#link.ref(), threadId: this.id, content, agent, input, clientMessageId }
-      const { runId } = await this.#link.request(frame as SendFrame)
-      return this.#runs.handle(runId, () => this.cancel(runId))
+      const { runId, ended } = await this.#link.request(frame as SendFrame)
+      const handle = this.#runs.handle<never, EventOf<'agent_completed', T>>(runId, () => this.cancel(runId))
+      // sent by an earlier page: its end lies behind, and what is not remembered does not come again (undefined is not less)
+      if (ended! <= this.cursor!) this.#runs.forget(runId)?.reject(clientError('FAE_ERR_RUN_ENDED', 'The run has ended: see replay()', { threadId: this.id }))
+      return handle
     } finally {
       this.#sending--
     }
@@ -182,7 +188,7 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
   }
 
   raise (error: AgentEventsError, isHeard = false): void {
-    if (this.#errors.size > 0) this.#errors.call(error)
+    if (this.#errors.size) this.#errors.call(error)
     else if (!isHeard) this.#link.raise(error)
   }
 
@@ -223,7 +229,7 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
   }
 
   #overflow (): void {
-    if (this.#listeners.size > 0) {
+    if (this.#listeners.size) {
       this.subscription.end()
       this.#paused = true
     } else {
@@ -251,7 +257,7 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
     if (this.#pumping) return
     this.#pumping = true
     let queued: Queued | undefined
-    while ((queued = this.#queue[0]) !== undefined && (this.#listeners.size > 0 || queued.type === 'reset')) {
+    while ((queued = this.#queue[0]) && (this.#listeners.size || queued.type === 'reset')) {
       this.#queue.shift()
       const generation = this.#generation
       let pending: Promise<unknown> | undefined
@@ -263,7 +269,7 @@ export class AgentThread<T> implements Thread<T>, Subscriber {
         pending = this.#listeners.call(queued)
       }
       // only if there is something to wait for: an event without slow listeners is handed out in the turn it arrives
-      if (pending !== undefined) await pending
+      if (pending) await pending
       if (generation === this.#generation) this.#settle(queued)
     }
     this.#pumping = false

@@ -1,9 +1,10 @@
-import type { AgentEvent, ConnectedFrame, ServerFrame } from '../schemas/index.js'
+import type { AgentEvent, ConnectedFrame, PingFrame, ServerFrame } from '../schemas/index.js'
+import type { Waking } from './wake.js'
 
 export type TransportName = 'websocket' | 'sse' | 'polling'
 
-/** What arrives: frames and events, told apart by `type`. */
-export type Incoming = ServerFrame | AgentEvent
+/** What arrives for the client: frames and events, told apart by `type`. */
+export type Incoming = Exclude<ServerFrame, PingFrame> | AgentEvent
 
 /** What a transport tells its client. */
 export interface TransportHandlers {
@@ -23,9 +24,9 @@ export interface Transport {
   send (text: string): void
   /**
    * Looks whether the peer has been silent for too long; gives the connection up if so.
-   * @param isOnline the network is back: what was asked without it may never be answered
+   * @param why online: what was asked without a network may never be answered; offline: the peer is asked for a sign of life
    */
-  check (isOnline?: boolean): void
+  check (why?: Waking): void
   /** Says goodbye; resolves when everything is freed, within a second. Handlers are not called any more. */
   close (): Promise<void>
 }

@@ -75,7 +75,8 @@ export interface RunHandle<Output, Completed = EventOf<'agent_completed'>> {
   /**
    * The run's agent_completed, as soon as it has arrived: also while handlers of earlier events are still at work, so that
    * awaiting it inside a handler is safe. It stays pending as long as nobody knows how the run ended; it rejects when the
-   * thread or the client is closed before.
+   * thread or the client is closed before, and with FAE_ERR_RUN_ENDED when an earlier page sent the message and the end lies
+   * before the kept cursor.
    */
   readonly completed: Promise<Completed>
   /** What the agent returned. Rejects with an AgentEventsError that has the code of the failure if it did not succeed. */

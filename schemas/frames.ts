@@ -1,6 +1,7 @@
 import { Type, type Static, type TProperties } from '@sinclair/typebox'
 import { Cursor } from './cursor.js'
 import { MessageContent } from './events.js'
+import { MessageAccepted } from './http.js'
 import { oneOf } from './literals.js'
 
 /*
@@ -99,7 +100,7 @@ export type SubscribedFrame = Static<typeof SubscribedFrame>
 export const UnsubscribedFrame = serverFrame('unsubscribed', { ref: Type.Optional(Ref), threadId: Id, reason: Type.String() })
 export type UnsubscribedFrame = Static<typeof UnsubscribedFrame>
 
-export const AcceptedFrame = serverFrame('accepted', { ref: Ref, threadId: Id, runId: Id, cursor: Cursor })
+export const AcceptedFrame = serverFrame('accepted', { ref: Ref, ...MessageAccepted.properties })
 export type AcceptedFrame = Static<typeof AcceptedFrame>
 
 /** Never closes the socket by itself. */

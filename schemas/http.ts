@@ -41,7 +41,12 @@ export const MessageBody = Type.Object({
 }, { additionalProperties: false, anyOf: [{ required: ['content'] }, { required: ['input'] }] })
 export type MessageBody = Static<typeof MessageBody>
 
-export const MessageAccepted = Type.Object({ threadId: Id, runId: Id, cursor: Cursor })
+export const MessageAccepted = Type.Object({
+  threadId: Id,
+  runId: Id,
+  cursor: Cursor,
+  ended: Type.Optional(Type.String({ pattern: Cursor.pattern!, description: 'of a message that was sent before, and whose run has ended: the position of its agent_completed' }))
+})
 export type MessageAccepted = Static<typeof MessageAccepted>
 
 /** Body of POST /runs/:runId/cancel. */

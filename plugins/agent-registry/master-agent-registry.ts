@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { FAE_ERR_BAD_REQUEST, FAE_ERR_EVENT_TOO_LARGE, FAE_ERR_NOTIFIER_SET, FAE_ERR_RUN_NOT_FOUND } from '../../errors.js'
-import { formatCursor, newRunId, type AgentInfo, type MessageContent, type RunInfo } from '../../schemas/index.js'
+import { formatCursor, newRunId, type AgentInfo, type MessageAccepted, type MessageContent, type RunInfo } from '../../schemas/index.js'
 import type { RunStart } from '../store/index.js'
 import type { ThreadRegistry } from '../thread-registry/thread-registry.js'
 import type { User } from '../thread-registry/user.js'
@@ -127,7 +127,7 @@ export class MasterAgentRegistry {
    * for its turn.
    * @throws FAE_ERR_THREAD_NOT_FOUND, FAE_ERR_AGENT_NOT_FOUND, FAE_ERR_AGENT_INPUT, FAE_ERR_THREAD_BUSY, FAE_ERR_RUN_LIMIT
    */
-  async send ({ user, threadId, content, input: given, agent: name, clientMessageId }: SendMessage): Promise<{ threadId: string, runId: string, cursor: string }> {
+  async send ({ user, threadId, content, input: given, agent: name, clientMessageId }: SendMessage): Promise<MessageAccepted> {
     const notifier = this.#runner.notifier
     this.#runner.assertOpen()
     const { record } = await this.#threads.access(user, 'send', threadId)
@@ -157,7 +157,14 @@ export class MasterAgentRegistry {
       if (agent.concurrency === 'interrupt') await this.#runner.interrupt(appended.before ?? [])
       if (run.state === 'running') this.#runner.begin(run, user)
     }
-    return { threadId, runId: run?.runId ?? runId, cursor: formatCursor(appended.first.epoch, appended.first.seq) }
+    const { epoch, seq } = appended.first
+    return {
+      threadId,
+      runId: run?.runId ?? runId,
+      cursor: formatCursor(epoch, seq),
+      // Who reads on from there or from later would wait for it in vain.
+      ...(run !== undefined && run.state !== 'queued' && run.state !== 'running' && { ended: formatCursor(epoch, run.lastSeq) })
+    }
   }
 
   /**

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { FAE_ERR_ACK_AHEAD, FAE_ERR_CURSOR_INVALID, FAE_ERR_FRAME_INVALID, FAE_ERR_NOT_SUBSCRIBED, FAE_ERR_RUN_ENDED, FAE_ERR_SUBSCRIPTION_LIMIT } from '../../errors.js'
-import { parseCursor, type AckFrame, type CancelFrame, type ClientFrame, type RefreshFrame, type SendFrame, type SubscribeFrame } from '../../schemas/index.js'
+import { parseCursor, type AckFrame, type CancelFrame, type ClientFrame, type MessageAccepted, type RefreshFrame, type SendFrame, type SubscribeFrame } from '../../schemas/index.js'
 import { checkClientFrame } from '../../schemas/validate.js'
 import type { User } from '../thread-registry/user.js'
 import type { Connection } from './connection.js'
@@ -9,7 +9,7 @@ import { Subscription } from './subscription.js'
 
 /** The frames a connection hands on: what they do lives further up. */
 export interface ConnectionCommands {
-  send (user: User, frame: SendFrame): Promise<{ threadId: string, runId: string, cursor: string }>
+  send (user: User, frame: SendFrame): Promise<MessageAccepted>
   /** False when the run has ended already. */
   cancel (user: User, frame: CancelFrame): Promise<boolean>
   refresh (user: User, frame: RefreshFrame): Promise<User>
@@ -83,8 +83,8 @@ export class ClientFrames {
   }
 
   async #send (connection: Connection, commands: ConnectionCommands, frame: SendFrame): Promise<void> {
-    const { threadId, runId, cursor } = await commands.send(connection.user, frame)
-    connection.send({ type: 'accepted', ref: frame.ref, threadId, runId, cursor })
+    const accepted = await commands.send(connection.user, frame)
+    connection.send({ type: 'accepted', ref: frame.ref, ...accepted })
   }
 
   async #ack (connection: Connection, { threadId, cursor }: AckFrame): Promise<void> {

@@ -5,11 +5,11 @@ import { startApp } from '../support/start-app.js'
 import { TcpProxy } from '../support/tcp-proxy.js'
 import { endedLog, hostPage, openHost, receivedBy, sayInHost, untilEvent, untilStatus } from './host.js'
 
-/** Silent: the network takes and gives nothing, and no socket hears of it. Cut: every socket ends, and no new one opens. */
+/** Silent: the network takes and gives nothing, and no socket hears of it, only the page does. Cut: every socket ends, and no new one opens. */
 for (const network of ['silent', 'cut'] as const) {
   test(`offline and back during a run, the network ${network}`, async (t) => {
     const gates = new Gates()
-    const { app, url, port } = await startApp(t, { agents: [guideBehind(gates)], coalesceMs: 0, closeGraceMs: 100, heartbeat: { intervalMs: 1_000, timeoutMs: 20_000 } }, {}, hostPage)
+    const { app, url, port } = await startApp(t, { agents: [guideBehind(gates)], coalesceMs: 0, closeGraceMs: 100, heartbeat: { intervalMs: 60_000, timeoutMs: 60_000 } }, {}, hostPage)
     const { threadId } = await app.threads.register({ userId: 'ada' })
     const proxy = await TcpProxy.start(t, port, { plain: true })
     const browser = await openBrowser(t, {}, /ERR_INTERNET_DISCONNECTED|ERR_CONNECTION|WebSocket/)

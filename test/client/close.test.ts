@@ -72,7 +72,7 @@ t.test('close() leaves nothing behind, whatever the client is doing: no timer, n
   t.equal(lines.length, moments.length)
   for (const { is, transport, fault, used, left } of lines) {
     t.same(left, { timers: 0, listeners: 0 }, `${transport}, ${fault}, ${is}`)
-    t.ok(used.listeners === 3 && used.timers > 0, `it had used ${JSON.stringify(used)}`)
+    t.ok(used.listeners === 4 && used.timers > 0, `it had used ${JSON.stringify(used)}`)
   }
   const { hub } = app.notifier
   await until(() => hub.connections.size === 0 && hub.streams.size === 0 && hub.feeds.size === 0)

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { createClient, type AgentEventsError } from '../../client/index.js'
-import { until } from './helpers.js'
+import { fakePage, until } from './helpers.js'
 import { Log, Network, step } from './network.js'
 
 const seed = Number(process.env.FC_SEED ?? Date.now() % 2 ** 31)
@@ -42,6 +42,42 @@ for (const fault of ['cut', 'stall'] as const) {
     t.same(errors, [])
   })
 }
+
+t.test('WebSockets are swallowed: nobody waits for a second one, and when they pass again, they are used', async (t) => {
+  const network = await Network.start(t)
+  network.webSocket = 'stall'
+  const { client, statuses, errors } = network.client(t, { connectTimeoutMs: 1_000 })
+  await client.connect()
+  t.equal(client.transport, 'sse')
+  t.same(statuses, ['connecting', 'offline', 'connecting', 'live'])
+  network.webSocket = undefined
+  await until(() => client.transport === 'websocket')
+  t.same(errors, [])
+})
+
+t.test('the page says that the network is gone: a stream that still arrives goes on, another one is given up', async (t) => {
+  const page = fakePage(t)
+  const network = await Network.start(t)
+  const { client, statuses, errors } = network.client(t, { transport: 'sse', connectTimeoutMs: 1_000 })
+  const log = new Log(client.thread(await network.thread()))
+  const say = (content: string) => network.server.app.notifier.sendToThread(log.thread.id, { type: 'user_message', data: { content } })
+  await until(() => log.thread.status === 'live')
+  page.dispatchEvent(new Event('offline'))
+  await until(() => network.count('live=sse') === 2)
+  await say('still there')
+  t.same(log.ids, await log.equals(network.server))
+  t.same(statuses, ['connecting', 'live'])
+
+  network.stream = 'stall'
+  network.proxy.stall('toClient')
+  page.dispatchEvent(new Event('offline'))
+  await until(() => client.status === 'offline')
+  network.stream = undefined
+  network.proxy.resume()
+  await say('back')
+  t.same(log.ids, await log.equals(network.server))
+  t.same([log.resets, errors], [0, []])
+})
 
 t.test('the network swallows what is asked by HTTP: a WebSocket is tried beside it', async (t) => {
   const network = await Network.start(t)

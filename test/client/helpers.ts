@@ -21,6 +21,15 @@ export function hasten (t: Test & Pick<typeof tap, 'intercept'>, hastenedMs: num
   t.intercept(globalThis, 'setTimeout', { value })
 }
 
+/** What a client in a page listens to, for as long as the test runs. */
+export function fakePage (t: Test, more: object = {}): EventTarget {
+  const page = new EventTarget()
+  const globals = { addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page), ...more }
+  Object.assign(globalThis, globals)
+  t.teardown(() => { for (const name of Object.keys(globals)) Reflect.deleteProperty(globalThis, name) })
+  return page
+}
+
 /** A server and a client of it, both gone after the test. */
 export async function setup (t: Test, options: Partial<ClientOptions> = {}): Promise<{ server: WireServer, client: Client, errors: unknown[] }> {
   const server = await WireServer.start()

@@ -5,7 +5,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { createClient, type ClientStatus, type WebSocketLike } from '../../client/index.js'
 import { backoffMs } from '../../client/backoff.js'
 import { formatCursor, type ClientFrame, type SubscribeFrame } from '../../schemas/index.js'
-import { seqsOf, setup, until, upTo } from './helpers.js'
+import { fakePage, seqsOf, setup, until, upTo } from './helpers.js'
 import { EPOCH, type Peer } from './wire-server.js'
 import { childEnv } from '../support/child-env.js'
 
@@ -252,7 +252,7 @@ t.test('heartbeat (D1)', async (t) => {
   })
 
   t.test('a connection that does not open in time is given up', async (t) => {
-    const { server, client } = await setup(t, { connectTimeoutMs: 500 })
+    const { server, client } = await setup(t, { connectTimeoutMs: 500, transport: 'websocket' })
     server.greet = () => server.peers.length === 1
     await client.connect()
     t.equal(server.peers.length, 2)
@@ -315,12 +315,32 @@ t.test('goaway: comes back after the time it was told, with the same cursors', a
   }
 })
 
+t.test('the page says that the network is gone: who does not answer is given up at once, who does is kept (D1)', async (t) => {
+  const page = fakePage(t)
+  const backoff = { initialMs: 1e9, maxMs: 1e9 }
+  // the one that answers has its deadline first
+  const [near, far] = [await setup(t, { backoff }), await setup(t, { backoff })]
+  const seqs = seqsOf(near.client.thread('t'))
+  seqsOf(far.client.thread('t'))
+  await until(() => near.client.thread('t').status === 'live' && far.client.thread('t').status === 'live')
+  far.server.peers[0]!.isSilent = true
+  page.dispatchEvent(new Event('offline'))
+  await until(() => far.client.status === 'offline')
+  near.server.count('t')
+  await until(() => seqs.length === 1)
+  t.equal(near.client.status, 'live')
+  t.equal(near.server.peers.length, 1)
+  t.same(near.errors, [])
+
+  page.dispatchEvent(new Event('offline'))
+  t.equal(far.client.status, 'offline', 'nothing is tried where nothing can be')
+  page.dispatchEvent(new Event('online'))
+  await until(() => far.client.status === 'live')
+})
+
 t.test('at once when the page wakes up', async (t) => {
-  const page = new EventTarget()
   const document = Object.assign(new EventTarget(), { visibilityState: 'hidden' })
-  const globals = { addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page), document }
-  Object.assign(globalThis, globals)
-  t.teardown(() => { for (const name of Object.keys(globals)) Reflect.deleteProperty(globalThis, name) })
+  const page = fakePage(t, { document })
 
   const { server, client } = await setup(t, { backoff: { initialMs: 1e9, maxMs: 1e9 } })
   server.heartbeatMs = 60_000
@@ -368,9 +388,7 @@ t.test('at once when the page wakes up', async (t) => {
 })
 
 t.test('what failed while the page slept does not make it wait once it is awake', async (t) => {
-  const page = new EventTarget()
-  Object.assign(globalThis, { addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page) })
-  t.teardown(() => { for (const name of ['addEventListener', 'removeEventListener']) Reflect.deleteProperty(globalThis, name) })
+  const page = fakePage(t)
 
   const backoff = { initialMs: 1, maxMs: 2 }
   const { server, client } = await setup(t, { backoff, transport: 'websocket', connectTimeoutMs: 1e9 })

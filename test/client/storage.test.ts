@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { CursorStorage } from '../../client/index.js'
+import type { CursorStorage, Thread } from '../../client/index.js'
 import { setup, seqsOf, until, upTo } from './helpers.js'
 import { Log, Network } from './network.js'
 
@@ -32,6 +32,37 @@ t.test('a page that is loaded again goes on where the last one was (B4: at least
   t.ok([...storage.entries.keys()][0]!.includes(threadId))
   t.notOk([...storage.entries.keys()][0]!.includes('userId'), 'what is in the query may be a secret')
 })
+
+for (const transport of ['auto', 'polling'] as const) {
+  t.test(`sent again by the next page, after the run has ended (${transport}): nobody waits for what lies behind`, async (t) => {
+    const network = await Network.start(t)
+    const threadId = await network.thread()
+    const page = (storage?: CursorStorage) => network.client(t, { transport, storage })
+    const storage = new MemoryStorage()
+    const send = async (thread: Thread) => thread.send('ping', { agent: 'triage', clientMessageId: 'mine' })
+
+    const first = page(storage)
+    const log = new Log(first.client.thread(threadId))
+    const { runId, completed } = await send(log.thread)
+    const { id } = await completed
+    await until(() => log.thread.cursor === id)
+    t.equal((await (await send(log.thread)).completed).id, id, 'the page that has seen it knows it')
+    await first.client.close()
+
+    const second = page(storage)
+    const thread = second.client.thread(threadId)
+    const again = await send(thread)
+    t.equal(again.runId, runId)
+    for (const promise of [again.completed, again.result()]) await t.rejects(promise, { name: 'AgentEventsError', code: 'FAE_ERR_RUN_ENDED', threadId, message: /replay/ })
+    await again.cancel()
+    thread.replay()
+    t.same(await (await send(thread)).result(), { answer: 'PING' }, 'as it says')
+
+    const third = page()
+    t.same(await (await send(third.client.thread(threadId))).result(), { answer: 'PING' }, 'who begins at the start meets it')
+    for (const { errors } of [first, second, third]) t.same(errors, [])
+  })
+}
 
 t.test('a page that goes away without a word: what was not written comes again, nothing is missing', async (t) => {
   const { server, client } = await setup(t, { storage: new MemoryStorage() })

@@ -2,6 +2,7 @@ import t from 'tap'
 import { defineAgent, Type } from '../../index.js'
 import { connect, get, post } from '../support/connect.js'
 import { newFolder } from '../support/lmdb.js'
+import { RedisServer } from '../support/redis-server.js'
 import { startApp } from '../support/start-app.js'
 import { triage } from '../support/agents.js'
 
@@ -155,4 +156,31 @@ t.test('two users of one thread may have message ids that look alike', async (t)
   await post(url, '/threads/t1/messages', 'a:b', { content: 'second', clientMessageId: '1' })
   const { body } = await get(url, '/threads/t1/events', 'a')
   t.same((body as Array<{ type: string, data: { content?: string } }>).filter(({ type }) => type === 'user_message').map(({ data }) => data.content), ['first', 'second'])
+})
+
+t.test('a message that is sent again says whether its run has ended, and where', async (t) => {
+  const redis = await RedisServer.start(t)
+  for (const store of ['memory', { lmdb: await newFolder(t) }, { redis: redis.url }] as const) {
+    let end!: () => void
+    const ending = new Promise<void>((resolve) => { end = resolve })
+    const waiter = defineAgent({ name: 'waiter', description: 'Waits', run: () => ending })
+    const { app, url } = await startApp(t, { agents: [waiter], store })
+    await post(url, '/threads', 'u', { threadId: 't1' })
+    const tab = await connect(t, url, 'u')
+    const sent = async (ref: string) => {
+      tab.send({ type: 'send', ref, threadId: 't1', content: 'x', clientMessageId: 'm1' })
+      const { type, ref: answered, ...accepted } = await tab.frame('accepted', (frame) => frame.ref === ref, 30_000)
+      return accepted
+    }
+    const { status, body: first } = await post(url, '/threads/t1/messages', 'u', { content: 'x', clientMessageId: 'm1' })
+    t.match([status, Object.keys(first).sort()], [202, ['cursor', 'runId', 'threadId']])
+    t.same(await sent('s1'), first, 'it runs')
+    tab.send({ type: 'subscribe', threadId: 't1' })
+    end()
+    const { id: ended } = await tab.frame('agent_completed', undefined, 30_000)
+    const repeated = { ...first, ended }
+    t.same((await post(url, '/threads/t1/messages', 'u', { content: 'x', clientMessageId: 'm1' })).body, repeated)
+    t.same(await sent('s2'), repeated)
+    t.equal((await app.notifier.history('t1', { limit: 100 })).at(-1)!.id, ended)
+  }
 })

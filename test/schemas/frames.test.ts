@@ -19,7 +19,7 @@ const fromServer: { [Type in ServerFrame['type']]: { full: Record<string, unknow
   connected: { full: { connectionId: 'c', userId: 'u', inbox: 'i', heartbeatMs: 15_000, maxPayload: 65_536, mode: 'realtime' }, optional: [] },
   subscribed: { full: { ref: '1', threadId: 't', cursor, head: 0, recovered: true }, optional: ['ref'] },
   unsubscribed: { full: { ref: '1', threadId: 't', reason: 'deleted' }, optional: ['ref'] },
-  accepted: { full: { ref: '1', threadId: 't', runId: 'r', cursor }, optional: [] },
+  accepted: { full: { ref: '1', threadId: 't', runId: 'r', cursor, ended: cursor }, optional: ['ended'] },
   error: { full: { ref: '1', code: 'FAE_ERR_X', message: 'x', threadId: 't' }, optional: ['ref', 'threadId'] },
   ping: { full: {}, optional: [] },
   status: { full: { mode: 'degraded', reason: 'redis' }, optional: [] },
