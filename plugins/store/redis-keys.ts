@@ -12,10 +12,10 @@ export interface ThreadKeys {
  * Every name in Redis. The prefix is put in front here and nowhere else, of keys and channels alike.
  *
  *  in the thread's slot, and the authority:
- *    thread:{id}  hash     record, userId, server, epoch, epochs, seq, first, bytes, at, ttl; or tombstone and epoch
+ *    thread:{id}  hash     record, userId, server, epoch, epochs, seq, first, bytes, at, ttl, s:<run> state; or tombstone and epoch
  *    log:{id}     stream   <seq>-0 -> b body, t time, k idempotency key of its call
  *    keys:{id}    hash     idempotency key -> first, last, run
- *    runs:{id}    hash     s:<run> state, i:<run> info, p:<run> input until it has begun, o:<run> open items, x:<run> the run handed out at its end
+ *    runs:{id}    hash     i:<run> info, p:<run> input until it has begun, o:<run> open items, x:<run> the run handed out at its end
  *    live:{id}    zset     live runs by order of creation: r<root run> or c<child run>
  *    ended:{id}   zset     ended runs by their last seq
  *  indexes, never trusted:

@@ -3,16 +3,52 @@ import {
 } from '../../errors.js'
 import { formatCursor } from '../../schemas/index.js'
 import { Script, type RedisClient } from './redis-client.js'
-import { OPEN, RUNS, TRIM } from './redis-lua.js'
-import { readRun, splitInfo, type RunReply } from './redis-run.js'
+import { OPEN, RUNS, SERVER_ID, TRIM } from './redis-lua.js'
+import { readRun, splitInfo, stateWords, type HeldRun, type RunReply } from './redis-run.js'
 import type { RedisThreads } from './redis-threads.js'
 import {
   MAX_WAITING_RUNS, PAGE_BYTES, PAGE_EVENTS,
-  type Appended, type AppendOptions, type Entry, type Epoch, type Page, type Retention, type RunRecord, type ThreadRecord
+  type Appended, type AppendOptions, type Entry, type Epoch, type Page, type Retention, type RunRecord, type RunStep, type ThreadRecord
 } from './store.js'
 
 /** How many of the oldest events one call drops beyond as many as it adds. */
 const TRIM_EVENTS = 32
+
+/** How far the short way lets a log grow beyond its retention: so much the long way, or a reader, drops at once. */
+const SLACK = { events: TRIM_EVENTS, bytes: 1 / 256, ageMs: 1 / 256 }
+/** Expiry is renewed now and then, with that much of the retention to spare. */
+const RENEW = 1 / 64
+
+/*
+ * The short way of APPEND, for most calls: its owner goes on with a run in the same history, and nothing begins, ends,
+ * opens, closes, is dropped or must be kept for longer.
+ * KEYS   meta, log
+ * ARGV   1 run_id   2 channel   3 PUBLISH or SPUBLISH   4 most events   5 most bytes   6 most age of the oldest event, ms
+ *        7 most age of the expiry, ms   8 epoch   9 field of the run's state   10 how it begins, as this process left it
+ *        11 its first words from now on   12 and this node   13 … bodies
+ * result seq of the first event, negative when it could not be published; 0 when nothing was done: by the long way
+ */
+const STEP = new Script(`${SERVER_ID}
+local f = call('HMGET', KEYS[1], 'server', 'epoch', 'seq', 'first', 'bytes', 'at', 'ttl', ARGV[9])
+local state, known = f[8], ARGV[10]
+if not state or string.sub(state, 1, #known) ~= known or f[2] ~= ARGV[8] or f[1] ~= server_id() then return 0 end
+local seq, bytes = tonumber(f[3]), tonumber(f[5])
+for i = 13, #ARGV do bytes = bytes + #ARGV[i] end
+local last, most_events = seq + #ARGV - 12, tonumber(ARGV[4])
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if last - f[4] >= most_events or bytes > tonumber(ARGV[5]) or now - f[6] > tonumber(ARGV[6]) or now - f[7] > tonumber(ARGV[7]) then return 0 end
+
+for i = 13, #ARGV do
+  -- Without a log everything before was trimmed.
+  if not call('XADD', KEYS[2], 'NOMKSTREAM', seq + i - 12 .. '-0', 'b', ARGV[i], 't', now) then return 0 end
+end
+local first = seq + 1
+call('HSET', KEYS[1], 'seq', last, 'bytes', bytes, ARGV[9], ARGV[11] .. ' ' .. first .. ' ' .. last .. ' ' .. ARGV[12] .. string.sub(state, #known + 1))
+local bodies = #ARGV == 13 and ARGV[13] or table.concat(ARGV, '\\n', 13)
+local published = redis.pcall(ARGV[3], ARGV[2], 'E ' .. ARGV[8] .. ' ' .. first .. '\\n' .. bodies)
+return type(published) == 'table' and -first or first
+`)
 
 /*
  * Appends all bodies or none.
@@ -149,8 +185,7 @@ if key ~= '' then call('HSET', keys, key, first .. ' ' .. last .. ' ' .. (op == 
 local trimmed = trim(now, tonumber(ARGV[9]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
 if trimmed or is_new then forget_ended() end
 local max_age, position = tonumber(ARGV[7]), tonumber(ARGV[8])
--- Expiry is renewed now and then, with that much to spare.
-if is_new or op == 'start' or info ~= '' or key ~= '' or now - thread.ttl > max_age / 64 then
+if is_new or op == 'start' or info ~= '' or key ~= '' or now - thread.ttl > max_age * ${RENEW} then
   thread.ttl = now
   local events = math.ceil(max_age * 1.05)
   call('PEXPIRE', log, events)
@@ -197,7 +232,7 @@ end
 return {'page', thread.epochs, thread.seq, thread.first, from, bodies}
 `)
 
-export const LOG_SCRIPTS = [APPEND, READ]
+export const LOG_SCRIPTS = [STEP, APPEND, READ]
 
 /** What an append did beside storing events, for who keeps track of runs. */
 export interface AppendOutcome {
@@ -229,8 +264,13 @@ export class RedisLog {
     this.#node = node
   }
 
-  /** @param isKnown false asks for the run that a step belongs to */
-  async append (threadId: string, bodies: readonly string[], { key, start, run: step }: AppendOptions, isOverLimit: boolean, isKnown: boolean): Promise<AppendOutcome> {
+  /** @param held the run of a step, if this process knows it; otherwise it is told of the run */
+  async append (threadId: string, bodies: readonly string[], options: AppendOptions, isOverLimit: boolean, held: HeldRun | undefined): Promise<AppendOutcome> {
+    const { key, start, run: step } = options
+    if (held !== undefined && isShort(options, held)) {
+      const outcome = await this.#step(threadId, bodies, step!, held)
+      if (outcome !== undefined) return outcome
+    }
     const { channel } = this.#threads.keys.thread(threadId)
     const { maxEvents, maxBytes, maxAgeMs, positionMs } = this.#retention
     const args: Array<string | number> = [
@@ -242,7 +282,7 @@ export class RedisLog {
       const { info, input } = splitInfo(start.info)
       args.push('start', start.runId, flag(start.started), start.mode, flag(isOverLimit), root, ++this.#nonce, MAX_WAITING_RUNS, info, input)
     } else if (step !== undefined) {
-      args.push('step', step.runId, step.fence, step.n, flag(step.starts), flag(step.takesOver), step.ends ?? '', list(step.opens?.map((pair) => pair.map(wellFormed))), list(step.closes?.map(wellFormed)), flag(!isKnown))
+      args.push('step', step.runId, step.fence, step.n, flag(step.starts), flag(step.takesOver), step.ends ?? '', list(step.opens?.map((pair) => pair.map(wellFormed))), list(step.closes?.map(wellFormed)), flag(held === undefined))
     } else {
       args.push('-', '', '', '', '', '', '', '', '', '')
     }
@@ -262,6 +302,21 @@ export class RedisLog {
     }
   }
 
+  async #step (threadId: string, bodies: readonly string[], { runId, fence, n }: RunStep, held: HeldRun): Promise<AppendOutcome | undefined> {
+    const { all: [meta, log], channel } = this.#threads.keys.thread(threadId)
+    const { maxEvents, maxBytes, maxAgeMs } = this.#retention
+    const { epoch } = held
+    const args = [
+      this.#client.serverId, channel, this.#client.publishCommand, maxEvents + SLACK.events, maxBytes * (1 + SLACK.bytes), maxAgeMs * (1 + SLACK.ageMs), maxAgeMs * RENEW,
+      epoch, `s:${runId}`, stateWords(held, this.#node), `running ${fence} ${n} ${epoch}`, this.#node
+    ]
+    for (const body of bodies) args.push(oneLine(body))
+    const reply = await this.#client.run(STEP, [meta!, log!], args) as number
+    if (reply === 0) return undefined
+    const first = Math.abs(reply)
+    return { appended: { first: { epoch, seq: first }, last: { epoch, seq: first + bodies.length - 1 } }, isPublished: reply > 0 }
+  }
+
   async read (threadId: string, afterSeq: number, limit: number): Promise<Page> {
     const { maxEvents, maxBytes, maxAgeMs } = this.#retention
     const [, epochText, head, first, from, bodies] = await this.#threads.run(READ, threadId, [
@@ -270,6 +325,16 @@ export class RedisLog {
     const epochs = readEpochs(epochText)
     return { entries: makeEntries(epochs, from, bodies), head, first, epochs }
   }
+}
+
+/** Nothing but the next events of a run that this process has written to. */
+function isShort ({ key, run: step }: AppendOptions, held: HeldRun): boolean {
+  return key === undefined && step !== undefined && step.n === held.n + 1 && step.fence === held.fence && held.epoch !== '' &&
+    step.starts !== true && step.takesOver !== true && step.ends === undefined && isEmpty(step.opens) && isEmpty(step.closes)
+}
+
+function isEmpty (items: readonly unknown[] | undefined): boolean {
+  return items === undefined || items.length === 0
 }
 
 /** Stored bodies as they go on the wire: the same bytes for who watches and for who reads. */
@@ -329,7 +394,7 @@ function flag (value: boolean | undefined): string {
 }
 
 function list (items: readonly unknown[] | undefined): string {
-  return items === undefined || items.length === 0 ? '' : JSON.stringify(items)
+  return isEmpty(items) ? '' : JSON.stringify(items)
 }
 
 /** What Redis' JSON can read: it refuses half a surrogate pair. */

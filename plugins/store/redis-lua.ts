@@ -7,12 +7,21 @@
  *   {'epoch', previous}                        the candidate does not sort after it: again with another one
  */
 
+/** ARGV[1] is the run_id of the server, '' to ask it. */
+export const SERVER_ID = `
+local call = redis.call
+
+local function server_id ()
+  if ARGV[1] ~= '' then return ARGV[1] end
+  return string.match(call('INFO', 'server'), 'run_id:(%x+)')
+end
+`
+
 /**
  * Opens the thread: `thread` is its state as read, `problem` the answer if it cannot be opened. A changed or missing
  * run_id begins a new epoch; seq goes on.
  */
-export const OPEN = `
-local call = redis.call
+export const OPEN = `${SERVER_ID}
 local meta, log, keys, runs, live, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local thread, problem
 
@@ -23,11 +32,6 @@ local function sorts_after (a, b)
     if x ~= y then return x > y end
   end
   return false
-end
-
-local function server_id ()
-  if ARGV[1] ~= '' then return ARGV[1] end
-  return string.match(call('INFO', 'server'), 'run_id:(%x+)')
 end
 
 local function open ()
@@ -76,13 +80,13 @@ local function check_log ()
 end
 `
 
-/** A run's record as the scripts keep it: eleven words. */
+/** A run's record as the scripts keep it: eleven words, those first that every call changes or must find unchanged. */
 export const RUNS = `
 local function get_run (id)
-  local text = call('HGET', runs, 's:' .. id)
+  local text = call('HGET', meta, 's:' .. id)
   if not text then return nil end
   local r = {id = id}
-  r.state, r.fence, r.n, r.first, r.last, r.call_first, r.epoch, r.node, r.nonce, r.root, r.created =
+  r.state, r.fence, r.n, r.epoch, r.call_first, r.last, r.node, r.first, r.nonce, r.root, r.created =
     string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   r.fence, r.n, r.last = tonumber(r.fence), tonumber(r.n), tonumber(r.last)
   r.is_live = r.state == 'running' or r.state == 'queued'
@@ -90,7 +94,7 @@ local function get_run (id)
 end
 
 local function put_run (r)
-  call('HSET', runs, 's:' .. r.id, table.concat({r.state, r.fence, r.n, r.first, r.last, r.call_first, r.epoch, r.node, r.nonce, r.root, r.created}, ' '))
+  call('HSET', meta, 's:' .. r.id, table.concat({r.state, r.fence, r.n, r.epoch, r.call_first, r.last, r.node, r.first, r.nonce, r.root, r.created}, ' '))
 end
 
 -- {id, state, fence, n, firstSeq, lastSeq, callFirst, epoch, root, created, info, open, input}
@@ -125,7 +129,8 @@ local function hand_out (node)
 end
 
 local function forget_run (id)
-  call('HDEL', runs, 's:' .. id, 'i:' .. id, 'o:' .. id, 'p:' .. id, 'x:' .. id)
+  call('HDEL', meta, 's:' .. id)
+  call('HDEL', runs, 'i:' .. id, 'o:' .. id, 'p:' .. id, 'x:' .. id)
 end
 `
 

@@ -28,6 +28,11 @@ export function splitInfo ({ input = '', ...info }: RunInfo): { info: string, in
   return { info: JSON.stringify(info), input }
 }
 
+/** How the state of a run begins once this process has made a call of it; see RUNS in redis-lua.ts. */
+export function stateWords ({ state, fence, n, epoch, callFirst, lastSeq }: HeldRun, node: string): string {
+  return `${state} ${fence} ${n} ${epoch} ${callFirst} ${lastSeq} ${node}`
+}
+
 /** What a process remembers of a run of its own, as its calls have left it. */
 export type HeldRun = MutableRun & {
   /** A call that ends it is under way or has not been answered. */

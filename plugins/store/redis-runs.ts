@@ -101,8 +101,8 @@ export class RedisRuns {
     return held === undefined ? undefined : { record: held.record, runs: [...held.runs.values()] }
   }
 
-  isHeld (threadId: string, runId: string): boolean {
-    return this.#held.get(threadId)?.runs.has(runId) === true
+  heldRun (threadId: string, runId: string): HeldRun | undefined {
+    return this.#held.get(threadId)?.runs.get(runId)
   }
 
   async get (runId: string): Promise<RunRecord | undefined> {

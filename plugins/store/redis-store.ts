@@ -4,6 +4,7 @@ import { RedisControl } from './redis-control.js'
 import { RedisKeys } from './redis-keys.js'
 import { LOG_SCRIPTS, RedisLog } from './redis-log.js'
 import { checkRedisOptions, type RedisStoreOptions } from './redis-options.js'
+import type { HeldRun } from './redis-run.js'
 import { RedisRunners, RUNNER_SCRIPTS } from './redis-runners.js'
 import { RedisRuns, RUN_SCRIPTS } from './redis-runs.js'
 import { RedisSubscriber } from './redis-subscriber.js'
@@ -125,11 +126,12 @@ export class RedisStore implements Store {
     this.#assertOpen()
     const { start, run: step } = options
     if (start !== undefined) return this.#start(threadId, bodies, options)
-    if (step === undefined) return this.#append(threadId, bodies, options, false, true)
-    if (this.#runs.isHeld(threadId, step.runId)) return this.#append(threadId, bodies, options, false, true)
+    if (step === undefined) return this.#append(threadId, bodies, options, false)
+    const held = this.#runs.heldRun(threadId, step.runId)
+    if (held !== undefined) return this.#append(threadId, bodies, options, false, held)
     // It may become this process's, or hand another one to it: whoever looks for them must find them here.
     const decided = await this.#runners.join(threadId, false)
-    return decide(this.#append(threadId, bodies, options, false, false), decided)
+    return decide(this.#append(threadId, bodies, options, false), decided)
   }
 
   async read (threadId: string, afterSeq: number, limit = PAGE_EVENTS): Promise<Page> {
@@ -191,7 +193,7 @@ export class RedisStore implements Store {
       if (announced.status === 'rejected') throw announced.reason
       if (joined.status === 'rejected') throw joined.reason
       const isOverLimit = announced.value
-      const appended = await this.#append(threadId, bodies, options, isOverLimit, true)
+      const appended = await this.#append(threadId, bodies, options, isOverLimit)
       if (appended.repeated === true && appended.run?.runId !== start.runId) this.#runs.withdraw(start, true, false)
       return appended
     } catch (error) {
@@ -204,11 +206,11 @@ export class RedisStore implements Store {
     }
   }
 
-  async #append (threadId: string, bodies: readonly string[], options: AppendOptions, isOverLimit: boolean, isKnown: boolean): Promise<Appended> {
+  async #append (threadId: string, bodies: readonly string[], options: AppendOptions, isOverLimit: boolean, held?: HeldRun): Promise<Appended> {
     const { start, run: step } = options
     if (step !== undefined) this.#runs.stepping(threadId, step)
     try {
-      const outcome = await this.#log.append(threadId, bodies, options, isOverLimit, isKnown)
+      const outcome = await this.#log.append(threadId, bodies, options, isOverLimit, held)
       this.#runs.stored(threadId, start, step, outcome)
       if (!outcome.isPublished) this.#watch.missed(threadId)
       return outcome.appended

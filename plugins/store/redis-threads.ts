@@ -4,7 +4,7 @@ import { newEpoch } from '../../schemas/index.js'
 import { Script, type RedisClient } from './redis-client.js'
 import type { RedisKeys } from './redis-keys.js'
 import { OPEN, RUNS } from './redis-lua.js'
-import { splitInfo, type HeldRun } from './redis-run.js'
+import { splitInfo, stateWords, type HeldRun } from './redis-run.js'
 import type { Retention, RunInfo, ThreadRecord, ThreadState } from './store.js'
 
 /*
@@ -77,7 +77,7 @@ if not known[1] then
   call('HSET', meta, 'record', ARGV[3], 'userId', ARGV[4], 'server', server_id(), 'epoch', ARGV[2], 'epochs', ARGV[2] .. ':1', 'seq', 0, 'first', 1, 'bytes', 0, 'at', 0, 'ttl', 0)
 end
 for i = 6, #ARGV, 7 do
-  if call('HSETNX', runs, 's:' .. ARGV[i], ARGV[i + 1]) == 1 then
+  if call('HSETNX', meta, 's:' .. ARGV[i], ARGV[i + 1]) == 1 then
     call('HSET', runs, 'i:' .. ARGV[i], ARGV[i + 2])
     if ARGV[i + 3] ~= '' then call('HSET', runs, 'o:' .. ARGV[i], ARGV[i + 3]) end
     if ARGV[i + 6] ~= '' then call('HSET', runs, 'p:' .. ARGV[i], ARGV[i + 6]) end
@@ -228,7 +228,7 @@ export class RedisThreads {
     const args: Array<string | number> = [this.#client.serverId, newEpoch(epoch === '' ? undefined : epoch), JSON.stringify(record), record.userId, this.#positionMs]
     for (const run of runs) {
       const root = run.info.parentRunId === undefined ? 'r' : 'c'
-      const words = [run.state, run.fence, run.n, run.firstSeq, run.lastSeq, run.callFirst, run.epoch === '' ? '-' : run.epoch, this.#node, 0, root, run.callFirst]
+      const words = [stateWords({ ...run, epoch: run.epoch === '' ? '-' : run.epoch }, this.#node), run.firstSeq, 0, root, run.callFirst]
       const { info, input } = splitInfo(run.info)
       const open = Object.keys(run.open).length === 0 ? '' : JSON.stringify(run.open)
       args.push(run.runId, words.join(' '), info, open, root + run.runId, run.callFirst, input)

@@ -103,6 +103,51 @@ t.test('after a flush of the scripts a run goes on in order', async (t) => {
   t.strictSame((await readAll(store, 't1')).map(valueOf), Array.from({ length: 100 }, (_, i) => i + 1))
 })
 
+t.test('the usual calls of a run take one short script, which leaves the log as the long one does', async (t) => {
+  const server = await RedisServer.start(t)
+  const store = await openRedis(t, server.url, { leaseMs: 60_000, retention: { maxEvents: 40, maxBytes: 20_000 } })
+  const other = await openRedis(t, server.url, { leaseMs: 60_000 })
+  await store.putThread(thread('t1'))
+  const reader = await Reader.on(other, 't1')
+  await store.append('t1', [body(1)], { start: start('r1') })
+  await store.append('t1', [body(2)], { run: step('r1', 2) })
+  await server.command('CONFIG', 'RESETSTAT')
+  for (let n = 3; n <= 30; n++) await store.append('t1', [body(n)], { run: step('r1', n) })
+  const statistics = String(await server.command('INFO', 'commandstats'))
+  const calls = Number(/cmdstat_evalsha:calls=(\d+)/.exec(statistics)![1])
+  t.ok(calls >= 28 && calls < 40, `${calls} calls of scripts for 28 of the run`)
+  t.notMatch(statistics, /cmdstat_hget:/, 'none of them the long one')
+  const meta = async (...fields: string[]): Promise<unknown> => server.command('HMGET', 'agent_events:thread:{t1}', ...fields)
+  const kept = async (): Promise<[number, number]> => {
+    const { entries, first } = await store.read('t1', 0)
+    const entriesInLog = await server.command('XRANGE', 'agent_events:log:{t1}', '-', '+') as Array<[string, string[]]>
+    t.strictSame(await meta('seq', 'first', 'bytes'), [entries.at(-1)!.seq, first, entriesInLog.reduce((sum, [, fields]) => sum + fields[1]!.length, 0)].map(String))
+    return [first, entries.length]
+  }
+  t.strictSame(await kept(), [1, 30])
+  for (let n = 31; n <= 200; n++) await store.append('t1', [body(n)], { run: step('r1', n) })
+  t.ok(Number(await server.command('XLEN', 'agent_events:log:{t1}')) <= 40 + 32, 'a little more than is retained')
+  t.strictSame(await kept(), [161, 40], 'and nobody sees it')
+  await store.append('t1', [body('x'.repeat(5_000)), body('x'.repeat(5_000)), body('x'.repeat(5_000))], { run: step('r1', 201) })
+  await store.append('t1', [body('x'.repeat(5_000))], { run: step('r1', 202) })
+  t.strictSame(await kept(), [202, 3], 'by bytes too')
+
+  await server.command('HSET', 'agent_events:thread:{t1}', 'server', 'another')
+  const { first } = await store.append('t1', [body('of a new history')], { run: step('r1', 203) })
+  t.equal((await other.getThread('t1'))?.epoch, first.epoch)
+  t.equal((await store.append('t1', [body(204)], { run: step('r1', 204) })).first.seq, 206)
+  t.equal((await store.append('t1', [body(204)], { run: step('r1', 204) })).repeated, true)
+  await server.command('DEL', 'agent_events:log:{t1}')
+  t.equal((await store.append('t1', [body(205)], { run: step('r1', 205) })).first.seq, 207, 'a log that is gone was trimmed')
+  t.strictSame(await kept(), [207, 1])
+  const { n, fence } = (await other.getRun('r1'))!
+  await other.append('t1', [body()], { run: step('r1', n + 1, { fence: fence + 1, takesOver: true }) })
+  await t.rejects(store.append('t1', [body()], { run: step('r1', 206) }), { code: 'FAE_ERR_RUN_STALE' })
+  await other.append('t1', [body()], { run: step('r1', 207, { fence: fence + 1 }) })
+  await until('all of them', () => reader.seq === 209)
+  t.equal(reader.problem, undefined)
+})
+
 t.test('what the server refuses counts nothing', async (t) => {
   const server = await RedisServer.start(t)
   const store = await openRedis(t, server.url)
