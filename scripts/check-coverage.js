@@ -4,21 +4,18 @@ import { relative } from 'node:path'
 
 /**
  * Lines that tests must reach, in percent, by the beginning of a file's path; the first that fits counts.
- * A bar below 100 has its reason beside it.
+ * Each bar is three points below the room's weakest file as it was measured: a line that only a race reaches may be missed.
  */
 const BARS = [
-  ['schemas/', 95],
+  ['schemas/', 97],
   // What only a failing disk, a failing-over Redis or a lost node reaches is shown by the fault tests, whose processes are
   // killed before they could report what they ran.
-  ['plugins/store/', 60],
-  // Their own tests reach 95. Other tests' processes compile the sources in another way (tsx), and what those report of lines
-  // spoils what is known of them.
-  ['routes/', 50],
-  // Pages run in a browser.
-  ['inspector/', 0],
-  ['plugins/', 80],
-  ['client/', 75],
-  ['', 50]
+  ['plugins/store/', 87],
+  ['routes/', 94],
+  ['inspector/', 93],
+  ['plugins/', 92],
+  ['client/', 95],
+  ['', 97]
 ]
 /** Run in processes of their own, where no coverage is collected, or not part of the library. */
 const ELSEWHERE = ['server/', 'dist/', 'examples/', 'scripts/', 'bench/', 'test/']
