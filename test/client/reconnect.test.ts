@@ -8,6 +8,7 @@ import { formatCursor, type ClientFrame, type SubscribeFrame } from '../../schem
 import { fakePage, seqsOf, setup, until, upTo } from './helpers.js'
 import { EPOCH, type Peer } from './wire-server.js'
 import { childEnv } from '../support/child-env.js'
+import { freePort } from '../support/redis-server.js'
 
 t.test('cut after every event in turn: in order, each once, from the last processed (D2)', async (t) => {
   const events = 12
@@ -118,11 +119,7 @@ t.test('the server is away for a while (E4)', async (t) => {
 })
 
 t.test('nobody there at all: tried again until somebody is', async (t) => {
-  const placeholder = new WebSocketServer({ host: '127.0.0.1', port: 0 })
-  await once(placeholder, 'listening')
-  const { port } = placeholder.address() as { port: number }
-  placeholder.close()
-  await once(placeholder, 'close')
+  const port = await freePort()
   const client = createClient({ url: `http://127.0.0.1:${port}`, WebSocket, backoff: { initialMs: 1, maxMs: 5 } })
   t.teardown(() => client.close())
   let offline = 0

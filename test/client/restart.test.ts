@@ -5,6 +5,7 @@ import { triage } from '../support/agents.js'
 import { logOf } from '../support/delivery.js'
 import { newFolder } from '../support/lmdb.js'
 import { startApp } from '../support/start-app.js'
+import { TcpProxy } from '../support/tcp-proxy.js'
 import { until } from './helpers.js'
 import { Log, step, walker } from './network.js'
 
@@ -13,10 +14,12 @@ t.test('the server is restarted in the middle of a run: the log goes on, and so 
     await t.test(transport, async (t) => {
       const lmdb = await newFolder(t)
       const options = { agents: [triage, walker], store: { lmdb }, closeGraceMs: 50 }
-      const first = await startApp(t, options)
+      // fetch may open a connection and send nothing on it, which would hold the close
+      const first = await startApp(t, options, { forceCloseConnections: true })
+      const proxy = await TcpProxy.start(t, first.port, { plain: true })
       const { threadId } = await first.app.threads.register({ userId: 'u' })
       const errors: unknown[] = []
-      const settings: ClientOptions = { url: first.url, query: { userId: 'u' }, WebSocket, transport, backoff: { initialMs: 2, maxMs: 20 }, onHandlerError: (error) => { errors.push(error) } }
+      const settings: ClientOptions = { url: proxy.url, query: { userId: 'u' }, WebSocket, transport, backoff: { initialMs: 2, maxMs: 20 }, onHandlerError: (error) => { errors.push(error) } }
       const client = createClient(settings)
       t.teardown(() => client.close())
       const log = new Log(client.thread(threadId))
@@ -29,8 +32,11 @@ t.test('the server is restarted in the middle of a run: the log goes on, and so 
       const sent = log.thread.send('ping', { agent: 'triage' })
       sent.catch(() => {})
       await closing
+      proxy.isDown = true
       await until(() => client.status === 'offline' || client.status === 'connecting')
-      const second = await startApp(t, options, {}, undefined, first.port)
+      const second = await startApp(t, options)
+      proxy.port = second.port
+      proxy.isDown = false
 
       await t.rejects(run.result(), 'the run did not survive, and that is said')
       await (await sent).completed

@@ -102,6 +102,8 @@ export class TcpProxy {
   readonly links = new Set<Link>()
   /** Connections taken so far. */
   accepted = 0
+  /** Where new connections lead: a server that is restarted may have another port, and its old one may be somebody else's. */
+  port: number
   /** Nobody gets through: a new connection is cut at once. */
   isDown = false
   /** Called for every frame of the server that was passed on. */
@@ -112,13 +114,14 @@ export class TcpProxy {
 
   private constructor (server: Server, port: number, isPlain: boolean) {
     this.#server = server
+    this.port = port
     server.on('connection', (client) => {
       this.accepted++
       if (this.isDown) {
         reset(client)
         return
       }
-      const link: Link = new Link(client, connect({ port, host: '127.0.0.1', allowHalfOpen: true }), isPlain, (text) => this.onRequest(text), (text) => this.onFrame(text, link), () => { this.links.delete(link) })
+      const link: Link = new Link(client, connect({ port: this.port, host: '127.0.0.1', allowHalfOpen: true }), isPlain, (text) => this.onRequest(text), (text) => this.onFrame(text, link), () => { this.links.delete(link) })
       this.links.add(link)
     })
   }
