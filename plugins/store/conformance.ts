@@ -1074,7 +1074,7 @@ class Follower implements Watcher {
     if (entry.seq !== expected) this.#problems.push(`heard ${entry.seq}, expected ${expected}`)
     if (entry.seq < expected) return
     this.#seq = entry.seq
-    this.entries.push(entry)
+    this.entries.push(said(entry))
   }
 
   async #read (): Promise<void> {
@@ -1118,7 +1118,7 @@ async function readAll (store: Store, threadId: string): Promise<Entry[]> {
   for (;;) {
     const page = await store.read(threadId, all.at(-1)?.seq ?? 0)
     if (page.entries.length === 0) return all
-    all.push(...page.entries)
+    all.push(...page.entries.map(said))
   }
 }
 
@@ -1165,6 +1165,11 @@ function view ({ runId, threadId, state, fence, n, firstSeq, lastSeq, open, info
 
 function ids (threads: ReadonlyArray<{ record: ThreadRecord }>): string[] {
   return threads.map(({ record }) => record.threadId)
+}
+
+/** What every store says of an event, without how it keeps it. */
+function said ({ seq, json }: Entry): Entry {
+  return { seq, json }
 }
 
 function seqs (entries: readonly Entry[]): number[] {

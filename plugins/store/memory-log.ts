@@ -1,4 +1,5 @@
-import { PAGE_BYTES, type Entry, type Retention } from './store.js'
+import { headerSize, headerSizeAt, writeFrame } from '../websocket-notifier/frame.js'
+import { PAGE_BYTES, type Entry, type Framed, type Retention } from './store.js'
 
 /** The smallest and the largest block; each is about as large as all before it. */
 const MIN_BLOCK = 1024
@@ -10,7 +11,7 @@ const FEW = 4
 /** One of these first events. */
 interface Early { readonly json: string, readonly bytes: number, readonly at: number, next: Early | undefined }
 
-/** A run of events: where each ends in the buffer, and when it came. */
+/** A run of events: where the frame of each ends in the buffer, and when it came. */
 interface Block {
   /** seq of its first event. */
   readonly first: number
@@ -21,7 +22,8 @@ interface Block {
 
 /**
  * The retained events of one thread; from the fifth on, or the second KiB, as UTF-8 in blocks outside of the heap: what is
- * kept for days costs the garbage collector nothing.
+ * kept for days costs the garbage collector nothing. They are kept as the frames they leave as, so that an event on its way
+ * to its watchers is written once.
  */
 export class MemoryLog {
   /** seq of the newest event, 0 before the first. */
@@ -63,13 +65,20 @@ export class MemoryLog {
     for (const { first, buffer, ends } of this.#blocks ?? []) {
       for (let i = seq - first; i < ends.length; i++, seq++) {
         if (entries.length >= limit || pageBytes >= PAGE_BYTES) return entries
-        const start = i === 0 ? 0 : ends[i - 1]!
-        const bytes = ends[i]! - start
-        entries.push({ seq, json: buffer.toString('utf8', start, ends[i]), bytes })
+        const framed = frameIn(buffer, ends, i)
+        const start = framed.start + headerSizeAt(buffer, framed.start)
+        const bytes = framed.end - start
+        entries.push({ seq, json: buffer.toString('utf8', start, framed.end), bytes, framed })
         pageBytes += bytes
       }
     }
     return entries
+  }
+
+  /** The newest event, unless it is one of the few. */
+  newest (): Framed | undefined {
+    const block = this.#blocks?.[this.#blocks.length - 1]
+    return block === undefined ? undefined : frameIn(block.buffer, block.ends, block.ends.length - 1)
   }
 
   #keep (event: Early): void {
@@ -90,15 +99,14 @@ export class MemoryLog {
   #store (blocks: Block[], seq: number, json: string, bytes: number, at: number): void {
     let block = blocks[blocks.length - 1]
     let start = block === undefined ? 0 : endOf(block)
-    if (block === undefined || start + bytes > block.buffer.length) {
-      const size = Math.max(bytes, Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, this.bytes)))
+    const frameBytes = headerSize(bytes) + bytes
+    if (block === undefined || start + frameBytes > block.buffer.length) {
+      const size = Math.max(frameBytes, Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, this.bytes)))
       block = { first: seq, buffer: Buffer.allocUnsafeSlow(size), ends: [], at: [] }
       start = 0
       blocks.push(block)
     }
-    // As many bytes as characters: it is all ASCII, which needs no encoding.
-    block.buffer.write(json, start, bytes, bytes === json.length ? 'latin1' : 'utf8')
-    block.ends.push(start + bytes)
+    block.ends.push(writeFrame(block.buffer, start, json, bytes))
     block.at.push(at)
   }
 
@@ -109,15 +117,20 @@ export class MemoryLog {
       this.#early = next
       this.#oldestAt = next?.at ?? Infinity
     } else {
-      const [{ first, ends, at }, second] = this.#blocks as [Block, Block?]
+      const [{ first, buffer, ends, at }, second] = this.#blocks as [Block, Block?]
       const i = this.first - first
-      this.bytes -= ends[i]! - (i === 0 ? 0 : ends[i - 1]!)
+      const { start, end } = frameIn(buffer, ends, i)
+      this.bytes -= end - start - headerSizeAt(buffer, start)
       this.#oldestAt = at[i + 1] ?? second?.at[0] ?? Infinity
       if (i + 1 === ends.length) this.#blocks.shift()
       if (this.#blocks.length === 0) this.#blocks = undefined
     }
     this.first++
   }
+}
+
+function frameIn (buffer: Buffer, ends: readonly number[], i: number): Framed {
+  return { buffer, start: i === 0 ? 0 : ends[i - 1]!, end: ends[i]! }
 }
 
 function endOf ({ ends }: Block): number {

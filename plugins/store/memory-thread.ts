@@ -33,7 +33,7 @@ export class MemoryThread {
     const json = `{"id":"${formatCursor(this.epoch, seq)}","seq":${seq},${body.slice(1)}`
     const bytes = Buffer.byteLength(json)
     this.log.push(json, bytes, at)
-    return { seq, json, bytes }
+    return { seq, json, bytes, framed: this.watchers.length === 0 ? undefined : this.log.newest() }
   }
 
   /** @returns the ended runs that are forgotten with their last event */

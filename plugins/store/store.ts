@@ -37,7 +37,12 @@ export interface Entry {
   readonly json: string
   /** Bytes of json as UTF-8, where the store has counted them. */
   readonly bytes?: number
+  /** Where a store in this process keeps it as the WebSocket frame it leaves as. */
+  readonly framed?: Framed | undefined
 }
+
+/** A place that is written once and never again. */
+export interface Framed { readonly buffer: Buffer, readonly start: number, readonly end: number }
 
 export interface Page {
   /** In order, without gaps, beginning after the seq asked for or, where that is trimmed, at `first`. */

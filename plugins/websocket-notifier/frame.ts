@@ -1,13 +1,20 @@
-import type { Entry } from '../store/index.js'
+import type { Entry, Framed } from '../store/index.js'
 
 /** FIN and opcode 1: an unfragmented text frame. */
 const TEXT = 0x81
 
-function headerSize (payload: number): number {
+export function headerSize (payload: number): number {
   return payload < 126 ? 2 : payload < 65_536 ? 4 : 10
 }
 
-function writeFrame (target: Buffer, offset: number, text: string, length: number): number {
+/** How long the header is of a frame that begins here. */
+export function headerSizeAt (frames: Buffer, offset: number): number {
+  const length = frames[offset + 1]!
+  return length < 126 ? 2 : length === 126 ? 4 : 10
+}
+
+/** @param length of the text as UTF-8 @returns where the frame ends */
+export function writeFrame (target: Buffer, offset: number, text: string, length: number): number {
   target[offset] = TEXT
   if (length < 126) {
     target[offset + 1] = length
@@ -40,20 +47,30 @@ export interface Batch {
   readonly offsets: readonly number[]
 }
 
-/** Frames a run of events, seq ascending without gaps. */
+/** Frames a run of events, seq ascending without gaps. What a store keeps in one place is not copied. */
 export function frameEntries (entries: readonly Entry[]): Batch {
-  const lengths: number[] = []
-  let size = 0
-  for (const { json, bytes: length = Buffer.byteLength(json) } of entries) {
-    lengths.push(length)
-    size += headerSize(length) + length
-  }
-  const buffer = Buffer.allocUnsafe(size)
   const offsets: number[] = []
-  let offset = 0
+  let size = 0
+  for (const { json, bytes = Buffer.byteLength(json), framed } of entries) {
+    offsets.push(size)
+    size += framed === undefined ? headerSize(bytes) + bytes : framed.end - framed.start
+  }
+  const place = entries[0]?.framed
+  if (place !== undefined && isOnePiece(entries, place)) return { entries, buffer: place.buffer.subarray(place.start, place.start + size), offsets }
+  const buffer = Buffer.allocUnsafe(size)
   for (let i = 0; i < entries.length; i++) {
-    offsets.push(offset)
-    offset = writeFrame(buffer, offset, entries[i]!.json, lengths[i]!)
+    const { json, bytes = Buffer.byteLength(json), framed } = entries[i]!
+    if (framed === undefined) writeFrame(buffer, offsets[i]!, json, bytes)
+    else framed.buffer.copy(buffer, offsets[i]!, framed.start, framed.end)
   }
   return { entries, buffer, offsets }
+}
+
+function isOnePiece (entries: readonly Entry[], { buffer, end }: Framed): boolean {
+  for (let i = 1, at = end; i < entries.length; i++) {
+    const { framed } = entries[i]!
+    if (framed === undefined || framed.buffer !== buffer || framed.start !== at) return false
+    at = framed.end
+  }
+  return true
 }

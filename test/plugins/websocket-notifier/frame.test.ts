@@ -1,6 +1,8 @@
 import t from 'tap'
 import type { Writable } from 'node:stream'
 import * as ws from 'ws'
+import { MemoryLog } from '../../../plugins/store/memory-log.js'
+import type { Entry } from '../../../plugins/store/store.js'
 import { frameEntries, frameText } from '../../../plugins/websocket-notifier/frame.js'
 
 // ws's own parser, as every ws client uses it; its types do not name it.
@@ -56,4 +58,26 @@ t.test('frames of a batch stand one after the other, each at its offset', async 
   }
   const none = frameEntries([])
   t.same([none.buffer.length, none.offsets], [0, []])
+})
+
+t.test('events that a log keeps as frames are sent from where they are, or copied where they are apart', async (t) => {
+  const log = new MemoryLog()
+  const texts = Array.from({ length: 300 }, (_, i) => ['a', 'é', '🧵'][i % 3]!.repeat(i % 200) + (i % 97 === 96 ? 'x'.repeat(70_000) : ''))
+  const copies: Entry[] = []
+  for (const [i, json] of texts.entries()) {
+    const bytes = Buffer.byteLength(json)
+    log.push(json, bytes, 0)
+    copies.push({ seq: i + 1, json, bytes, framed: log.newest() })
+  }
+  t.ok(copies.some(({ framed }) => framed === undefined) && copies.some(({ framed }) => framed !== undefined))
+  for (const [from, to] of [[0, 300], [0, 6], [5, 6], [4, 8], [200, 210], [290, 300]] as const) {
+    const expected = frameEntries(texts.slice(from, to).map((json, i) => ({ seq: from + i + 1, json })))
+    for (const batch of [frameEntries(copies.slice(from, to)), frameEntries(copies.slice(from, to).map((entry) => log.slice(entry.seq - 1, 1)[0]!))]) {
+      t.ok(batch.buffer.equals(expected.buffer), `${from} to ${to}`)
+      t.same(batch.offsets, expected.offsets)
+      t.same(await receive(batch.buffer), texts.slice(from, to))
+    }
+  }
+  const neighbours = copies.slice(290, 291)
+  t.equal(frameEntries(neighbours).buffer.buffer, neighbours[0]!.framed!.buffer.buffer, 'not copied')
 })
