@@ -24,7 +24,7 @@ const CLOSE_GRACE_MS = 2_000
  */
 export async function enableWebSocket (app: FastifyInstance, host: FastifyInstance): Promise<void> {
   if (app.hasDecorator('websocketServer')) warnOfHostOptions(app)
-  else await app.register(websocket, { options: { ...webSocketOptions(app.notifier.hub.limits.maxPayload), server: upgradesOf(host) }, errorHandler: socketFailed, preClose: (done) => { done() } })
+  else await app.register(websocket, { options: { ...webSocketOptions(app.notifier.hub.limits.maxPayload), server: upgradesOf(host) }, errorHandler: (error, socket, request) => { socketFailed(error, socket, request) }, preClose: (done) => { done() } })
 }
 
 /**
@@ -87,6 +87,7 @@ export async function wsRoutes (app: FastifyInstance, { origins, refresh }: { or
     }
   }
 
+  function onError (this: WebSocket, error: Error): void { socketFailed(error, this, app) }
   const inboxes = new WeakMap<object, string>()
   app.get('/ws', {
     websocket: true,
@@ -100,6 +101,7 @@ export async function wsRoutes (app: FastifyInstance, { origins, refresh }: { or
   }, (socket, request) => {
     // On the host's server too it is ours to close, after its last events, and not the host's to broadcast to.
     app.websocketServer.clients?.delete(socket)
+    releaseRequest(socket, request, onError)
     hub.connect(socket, userOf(request), inboxes.get(request)!, commands)
   })
 }
@@ -113,10 +115,19 @@ function webSocketOptions (maxPayload: number) {
   }
 }
 
+/**
+ * Its answer, and the listener that @fastify/websocket added, would keep the whole request alive for as long as the socket
+ * lives: almost half of what an idle connection weighs.
+ */
+function releaseRequest (socket: WebSocket, { raw: { socket: carrier } }: FastifyRequest, onError: (this: WebSocket, error: Error) => void): void {
+  (carrier as Socket & { _httpMessage?: ServerResponse | null })._httpMessage?.detachSocket(carrier)
+  socket.removeAllListeners('error').on('error', onError)
+}
+
 /** What ws refuses, a frame that is too large say, it closes itself, with its code: anybody can cause that, and nobody is to be woken by it. */
-function socketFailed (error: Error, socket: WebSocket, request: FastifyRequest): void {
+function socketFailed (error: Error, socket: WebSocket, { log }: Pick<FastifyRequest, 'log'>): void {
   const isOpen = socket.readyState === socket.OPEN
-  request.log[isOpen ? 'error' : 'info']({ err: error }, 'socket failed')
+  log[isOpen ? 'error' : 'info']({ err: error }, 'socket failed')
   if (isOpen) socket.terminate()
 }
 

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { connect } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
@@ -45,4 +47,28 @@ t.test('what a peer does wrong is no error of the server: closed with its code, 
   const told = lines.filter(({ msg }) => msg === 'socket failed')
   t.same(told.map(({ level }) => level), [30, 30])
   t.same(lines.filter(({ level }) => level > 30), [])
+})
+
+t.test('a socket does not keep its request alive, and goes on without it', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const requests: Array<WeakRef<object>> = []
+  const { app, url } = await startApp(t, {
+    authenticate: (request) => {
+      requests.push(new WeakRef(request), new WeakRef(request.raw))
+      return { userId: 'ada' }
+    }
+  })
+  const { threadId } = await app.threads.register({ userId: 'ada' })
+  const tab = await connect(t, url, 'ada')
+  t.equal(requests.length, 2)
+  for (const deadline = Date.now() + 20_000; requests.some((request) => request.deref() !== undefined) && Date.now() < deadline;) {
+    await new Promise((resolve) => { setTimeout(resolve, 10) })
+    gc()
+  }
+  t.ok(requests.every((request) => request.deref() === undefined))
+  tab.send({ type: 'subscribe', threadId })
+  await tab.frame('subscribed')
+  await app.notifier.sendToThread(threadId, { type: 'user_message', data: { content: 'still there?' } })
+  await tab.frame('user_message')
 })
