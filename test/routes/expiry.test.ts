@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import type { User } from '../../index.js'
 import { connect, get } from '../support/connect.js'
@@ -8,6 +10,9 @@ import { startApp } from '../support/start-app.js'
 /* The end of the authentication, on the WebSocket: event streams and polls are in live.test.ts, every door in matrix.test.ts. */
 
 const DEADLINE_MS = 30_000
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
 
 /** Users are known for so long after they connect; tokens say who they make one, and for how long. */
 async function start (t: Test, forMs: number, tokens: Record<string, () => User | null | undefined> = {}) {
@@ -78,6 +83,30 @@ for (const [name, expiresAt] of [['Infinity', Infinity], ['null, which Infinity 
     t.equal(tab.closeCode, undefined)
   })
 }
+
+t.test('a token that is looked at while its connection goes keeps nothing of it', async (t) => {
+  let answer!: () => void
+  let asked = false
+  const { app, url } = await startApp(t, {
+    refresh: async () => {
+      asked = true
+      await new Promise<void>((resolve) => { answer = resolve })
+      return { userId: 'ada', expiresAt: Date.now() + 3_600_000 }
+    }
+  })
+  const { connections } = app.notifier.hub
+  const tab = await connect(t, url, 'ada')
+  const kept = new WeakRef([...connections.values()][0]!)
+  tab.send({ type: 'refresh', token: 'fresh' })
+  await until(() => asked, 'the token to be looked at', DEADLINE_MS)
+  tab.socket.terminate()
+  await until(() => connections.size === 0, 'nobody to be there', DEADLINE_MS)
+  answer()
+  await until(() => {
+    collect()
+    return kept.deref() === undefined
+  }, 'the connection to be collected', DEADLINE_MS)
+})
 
 t.test('a token that is none, somebody else\'s or over changes nothing', async (t) => {
   const { app, url } = await start(t, 3_000, { none: () => null, other: () => ({ userId: 'eve' }), over: () => ({ userId: 'ada', expiresAt: Date.now() }) })

@@ -427,6 +427,41 @@ t.test('SSE: who takes nothing for stallTimeoutMs is cut off, who takes a little
   t.same(seqs([...dead.events, ...again.events]), Array.from({ length: 301 }, (_, i) => i + 1), 'it comes back and misses nothing')
 })
 
+t.test('an answer of events, at once or after a wait: who takes nothing of it for stallTimeoutMs is cut off, who takes a little is not', async (t) => {
+  const { app, port, say } = await setup(t, 0, { ...LARGE, maxEventBytes: 32 * 1024 * 1024, limits: { stallTimeoutMs: 2_000 } })
+  // More than the system's own buffers take.
+  await say('x'.repeat(24 * 1024 * 1024))
+  const { hub } = app.notifier
+  const sockets = new Set<Socket>()
+  app.server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => { sockets.delete(socket) })
+  })
+  const seen = watchBuffers(t, app)
+  const [stalled, slow] = [await TcpProxy.start(t, port, { plain: true }), await TcpProxy.start(t, port, { plain: true })]
+  for (const proxy of [stalled, slow]) proxy.onRequest = () => 'stall'
+  const read = (base: string, live: string) => fetch(`${base}/threads/t1/events?offset=-1${live}`, { headers }).then((response) => response.text())
+  const LIVES = ['', '&live=long-poll']
+  const dead = Promise.allSettled(LIVES.map((live) => read(stalled.url, live)))
+  const alive = Promise.all(LIVES.map((live) => read(slow.url, live)))
+  await until(() => sockets.size === 4 && seen.now() > 0, 'all to be behind')
+  // A sip now and then.
+  const sips = setInterval(() => {
+    slow.resume()
+    setImmediate(() => { slow.stall('toClient') })
+  }, 20)
+  t.teardown(() => { clearInterval(sips) })
+  await until(() => sockets.size === 2, 'the dead ones to be let go')
+  clearInterval(sips)
+  stalled.resume()
+  slow.onRequest = () => undefined
+  slow.resume()
+  t.same((await dead).map(({ status }) => status), ['rejected', 'rejected'], 'which they see')
+  const lengths = (await alive).map((text) => (JSON.parse(text) as Array<{ data: { content: string } }>).map(({ data }) => data.content.length))
+  t.same(lengths, [[24 * 1024 * 1024], [24 * 1024 * 1024]])
+  t.equal(hub.streams.size, 0)
+})
+
 t.test('SSE: app.close() ends streams, those that take nothing too', async (t) => {
   // Nothing but the close ends the stalled one.
   const { app, port, sse } = await setup(t, 1, { ...LARGE, limits: { stallTimeoutMs: 3_600_000 } })
