@@ -42,8 +42,10 @@ export class TextStream implements HeldText {
       return this.#drain('start')
     }
     if (this.#windowMs === 0 || this.#held.length >= this.#maxChars) return this.#drain('delta')
-    this.#writer.hold(this)
-    this.#timer ??= setTimeout(() => { this.flush() }, this.#windowMs)
+    if (this.#timer === undefined) {
+      this.#writer.hold(this)
+      this.#timer = setTimeout(() => { this.flush() }, this.#windowMs)
+    }
     return this.#heard()
   }
 
