@@ -6,7 +6,7 @@ import type { AgentEventsOptions } from '../../../index.js'
 
 /** An app that takes legacy messages, with one thread of the user 'u' that a socket watches. */
 export async function startLegacy (t: Test, options: Partial<AgentEventsOptions> = {}): Promise<StartedApp & { tab: Receiver }> {
-  const started = await startApp(t, { events: { ...legacyEvents }, ...options })
+  const started = await startApp(t, { events: { ...legacyEvents }, closeGraceMs: 0, ...options })
   return { ...started, tab: await watchThread(t, started, 'u', 'thread_1') }
 }
 
