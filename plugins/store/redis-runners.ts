@@ -118,6 +118,8 @@ export class RedisRunners {
   readonly #joined = new Set<string>()
   /** Of these, where a run may be this process's without its knowing. */
   readonly #suspects = new Set<string>()
+  /** Since the connection was made it was asked where this process is entered: before that it may have runs that it does not know. */
+  #hasLooked = false
   /** How many calls are under way that may make a run of the thread this process's. */
   readonly #wanted = new Map<string, number>()
   #timer: NodeJS.Timeout | undefined
@@ -207,6 +209,7 @@ export class RedisRunners {
       this.#joined.add(threadId)
       this.#suspects.add(threadId)
     }
+    this.#hasLooked = true
     await this.#lookAtSuspects()
   }
 
@@ -230,6 +233,7 @@ export class RedisRunners {
 
   /** Threads that this process is entered for and in which it certainly has no run any more. */
   #left (): string[] {
+    if (!this.#hasLooked || !this.#client.isAvailable) return []
     return [...this.#joined].filter((threadId) => !this.#runs.has(threadId) && !this.#wanted.has(threadId) && !this.#suspects.has(threadId))
   }
 
@@ -282,6 +286,7 @@ export class RedisRunners {
 
   /** Called on every connect: what was seen before does not count, and others may come back later than this process. */
   forgetObservations (): void {
+    this.#hasLooked = false
     this.#observed.clear()
     this.#observesFrom = performance.now() + LONGEST_RETRY_MS
   }
@@ -306,7 +311,8 @@ export class RedisRunners {
   }
 
   async #lookAround (now: number): Promise<void> {
-    await this.#lookAtSuspects()
+    if (this.#hasLooked) await this.#lookAtSuspects()
+    else await this.lookAtOwn()
     for (const [node, { counter, since }] of [...this.#observed]) {
       if (counter === 'gone' || now - since >= this.#leaseMs) await this.#adopt(node, counter)
     }

@@ -150,6 +150,31 @@ t.test('a run whose end was lost is found also where another one of its thread i
   t.strictSame([...new Set(orphans)], ['r1'])
 })
 
+t.test('a run whose end was lost is found also where a beat comes before anybody has looked for it', async (t) => {
+  const server = await RedisServer.start(t)
+  const way = await TcpProxy.start(t, server.port, { plain: true })
+  const store = await openRedis(t, way.url.replace('http', 'redis'), { leaseMs: 5_000 })
+  const orphans: string[] = []
+  store.onOrphan(({ runId }) => orphans.push(runId))
+  await store.putThread(thread('t1'))
+  await store.append('t1', [body()], { start: start('r1') })
+  await server.command('SAVE')
+  await store.append('t1', [body()], { run: step('r1', 2, { ends: 'success' }) })
+  await server.kill()
+  let isStalled = false
+  way.onRequest = (request) => {
+    if (request.includes('script')) {
+      isStalled = true
+      return 'stall'
+    }
+    if (!isStalled || !request.includes('{runners}:nodes')) return undefined
+    way.onRequest = () => undefined
+    way.resume()
+  }
+  await server.start()
+  await until('the run whose end was lost', () => orphans.includes('r1'))
+})
+
 t.test('started again empty: each node puts back the threads and live runs it holds, in a new history', async (t) => {
   const server = await RedisServer.start(t)
   const [store, other] = [await openRedis(t, server.url, { checkMs: 200 }), await openRedis(t, server.url, { checkMs: 200 })]
