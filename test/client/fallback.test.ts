@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { createClient, type AgentEventsError } from '../../client/index.js'
-import { fakePage, until } from './helpers.js'
+import { fakePage, hasten, until } from './helpers.js'
 import { Log, Network, step } from './network.js'
 
 const seed = Number(process.env.FC_SEED ?? Date.now() % 2 ** 31)
@@ -31,7 +31,7 @@ for (const fault of ['cut', 'stall'] as const) {
   t.test(`no stream gets through either (${fault}): polling carries a run, and users are told (E1, E3)`, async (t) => {
     const network = await Network.start(t)
     network.webSocket = network.stream = fault
-    const { client, errors } = network.client(t, { connectTimeoutMs: 1_000 })
+    const { client, errors } = network.client(t, { connectTimeoutMs: 500 })
     const thread = client.thread(await network.thread())
     const log = new Log(thread)
     const run = await thread.send('ping', { agent: 'triage' })
@@ -303,6 +303,8 @@ t.test('by HTTP', async (t) => {
       })
 
       t.test('more threads than requests that may stay open: all get everything, sends get through, and users are told', async (t) => {
+        // those that are asked now and then
+        hasten(t, 2_000, 4_000)
         const { client } = network.client(t, { transport })
         const logs = await Promise.all(Array.from({ length: 6 }, async () => new Log(client.thread(await network.thread()))))
         await until(() => logs.every(({ thread }) => thread.cursor !== undefined))

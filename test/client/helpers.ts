@@ -14,10 +14,10 @@ export async function until (condition: () => unknown, what = String(condition))
 
 interface Test { teardown (fn: () => unknown): unknown }
 
-/** Makes timers of so many milliseconds fire almost at once. */
-export function hasten (t: Test & Pick<typeof tap, 'intercept'>, hastenedMs: number): void {
+/** Makes timers of so many milliseconds, or from so many to so many, fire almost at once. */
+export function hasten (t: Test & Pick<typeof tap, 'intercept'>, fromMs: number, toMs = fromMs): void {
   const timers = setTimeout
-  const value = (listener: () => void, ms: number, ...rest: []) => timers(listener, ms === hastenedMs ? 300 : ms, ...rest)
+  const value = (listener: () => void, ms: number, ...rest: []) => timers(listener, ms >= fromMs && ms <= toMs ? 300 : ms, ...rest)
   t.intercept(globalThis, 'setTimeout', { value })
 }
 

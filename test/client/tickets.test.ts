@@ -121,7 +121,7 @@ for (const transport of ['auto', 'sse', 'polling'] as const) {
         transport,
         nextToken: (tokens) => {
           const isGood = Date.now() < expiresAt
-          if (!isGood) [current, expiresAt] = [tokens.issue(1_000), Date.now() + 1_000]
+          if (!isGood) [current, expiresAt] = [tokens.issue(500), Date.now() + 500]
           return current
         }
       })
@@ -146,7 +146,7 @@ for (const transport of ['auto', 'sse', 'polling'] as const) {
     let issue = () => ''
     const { server, client, thread, tokens, errors } = await setup(t, {
       transport,
-      connectTimeoutMs: 1_000,
+      connectTimeoutMs: 500,
       headers: async () => {
         if (hanging-- > 0) await new Promise(() => {})
         return { authorization: `Bearer ${issue()}` }
