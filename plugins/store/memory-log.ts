@@ -32,7 +32,6 @@ export class MemoryLog {
   first = 1
   /** Of the retained events. */
   bytes = 0
-  #oldestAt = Infinity
   #early: Early | undefined
   #blocks: Block[] | undefined
 
@@ -41,7 +40,6 @@ export class MemoryLog {
   push (json: string, bytes: number, at: number): void {
     this.head++
     this.bytes += bytes
-    if (this.size === 1) this.#oldestAt = at
     if (this.#blocks !== undefined) this.#store(this.#blocks, this.head, json, bytes, at)
     else if (this.size <= FEW && this.bytes <= MIN_BLOCK) this.#keep({ json, bytes, at, next: undefined })
     else this.#store(this.#outgrow(), this.head, json, bytes, at)
@@ -50,7 +48,7 @@ export class MemoryLog {
   /** Forgets the oldest events that retention no longer covers. @returns whether there were any */
   trim ({ maxEvents, maxBytes, maxAgeMs }: Retention, now: number): boolean {
     const before = this.first
-    while (this.size > maxEvents || this.bytes > maxBytes || this.#oldestAt < now - maxAgeMs) this.#shift()
+    while (this.size > maxEvents || this.bytes > maxBytes || this.#oldestAt() < now - maxAgeMs) this.#shift()
     return this.first !== before
   }
 
@@ -110,18 +108,23 @@ export class MemoryLog {
     block.at.push(at)
   }
 
+  /** Infinity when none is retained. */
+  #oldestAt (): number {
+    if (this.#blocks === undefined) return this.#early?.at ?? Infinity
+    const { first, at } = this.#blocks[0]!
+    return at[this.first - first]!
+  }
+
   #shift (): void {
     if (this.#blocks === undefined) {
       const { bytes, next } = this.#early!
       this.bytes -= bytes
       this.#early = next
-      this.#oldestAt = next?.at ?? Infinity
     } else {
-      const [{ first, buffer, ends, at }, second] = this.#blocks as [Block, Block?]
+      const { first, buffer, ends } = this.#blocks[0]!
       const i = this.first - first
       const { start, end } = frameIn(buffer, ends, i)
       this.bytes -= end - start - headerSizeAt(buffer, start)
-      this.#oldestAt = at[i + 1] ?? second?.at[0] ?? Infinity
       if (i + 1 === ends.length) this.#blocks.shift()
       if (this.#blocks.length === 0) this.#blocks = undefined
     }

@@ -24,7 +24,8 @@ export class MemoryStore implements Store {
   readonly availability = { available: true, reason: 'in this process' }
   readonly #retention: Retention
   readonly #threads = new Map<string, MemoryThread>()
-  readonly #byUser = new Map<string, Set<string>>()
+  /** Lists, and not sets: most users have few threads, and there are many users. */
+  readonly #byUser = new Map<string, string[]>()
   readonly #inboxes = new Map<string, string>()
   readonly #tombstones = new Map<string, Tombstone>()
   readonly #runThread = new Map<string, MemoryThread>()
@@ -55,11 +56,11 @@ export class MemoryStore implements Store {
     if (tombstone !== undefined && tombstone.userId !== record.userId) {
       return { record: { ...record, userId: tombstone.userId }, epoch: tombstone.epoch, head: 0, created: false }
     }
-    let ids = this.#byUser.get(record.userId)
     if (record.inbox !== true) {
-      if (ids !== undefined && ids.size >= maxThreads) throw new FAE_ERR_THREAD_LIMIT(maxThreads)
-      if (ids === undefined) this.#byUser.set(record.userId, ids = new Set())
-      ids.add(record.threadId)
+      const ids = this.#byUser.get(record.userId)
+      if (ids !== undefined && ids.length >= maxThreads) throw new FAE_ERR_THREAD_LIMIT(maxThreads)
+      if (ids === undefined) this.#byUser.set(record.userId, [record.threadId])
+      else ids.push(record.threadId)
     }
     this.#tombstones.delete(record.threadId)
     const thread = new MemoryThread(record, newEpoch(tombstone?.epoch), Date.now())
@@ -261,8 +262,9 @@ export class MemoryStore implements Store {
     }
     if (inbox === true) this.#inboxes.delete(userId)
     const ids = this.#byUser.get(userId)
-    ids?.delete(threadId)
-    if (ids?.size === 0) this.#byUser.delete(userId)
+    const at = ids?.indexOf(threadId) ?? -1
+    if (at >= 0) ids!.splice(at, 1)
+    if (ids?.length === 0) this.#byUser.delete(userId)
   }
 
   #tombstone (threadId: string): Tombstone | undefined {
