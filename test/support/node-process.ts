@@ -1,4 +1,6 @@
+import { build } from 'esbuild'
 import { fork, type ChildProcess } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Retention } from '../../plugins/store/index.js'
@@ -19,7 +21,17 @@ export interface NodeOptions {
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const CHILD = fileURLToPath(new URL('./node-child.ts', import.meta.url))
+const SOURCE = fileURLToPath(new URL('./node-child.ts', import.meta.url))
+
+let bundling: Promise<string> | undefined
+
+/** The node as one file, which starts in a third of the time that its sources take; where it finds its packages. */
+async function bundle (): Promise<string> {
+  const outfile = `${root}node_modules/.cache/agent-events-node-${process.pid}.mjs`
+  process.once('exit', () => { rmSync(outfile, { force: true }) })
+  await build({ entryPoints: [SOURCE], outfile, bundle: true, packages: 'external', platform: 'node', format: 'esm', target: 'node20', sourcemap: 'inline' })
+  return outfile
+}
 
 /** An app in a process of its own, from the sources, over a Redis: see node-child.ts for its agents. Ended with the test. */
 export class NodeProcess {
@@ -46,7 +58,7 @@ export class NodeProcess {
 
   static async start (t: Teardown, options: NodeOptions): Promise<NodeProcess> {
     // Nothing of this process' settings: its coverage and its loaders are not the node's.
-    const child = fork(CHILD, [JSON.stringify(options)], { cwd: root, env: childEnv, execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = fork(await (bundling ??= bundle()), [JSON.stringify(options)], { cwd: root, env: childEnv, execArgv: ['--enable-source-maps'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     t.teardown(() => { child.kill('SIGKILL') })
     let stderr = ''
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { stderr = (stderr + text).slice(-10_000) })

@@ -13,7 +13,7 @@ export function connectCluster (ports: readonly number[]): Cluster {
 
 /** Three masters that share the slots, and keep everything. @param args more of redis-server's */
 export async function startCluster (t: Teardown, args: readonly string[] = []): Promise<RedisServer[]> {
-  const all = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--appendonly', 'yes', '--appendfsync', 'always', ...args]
+  const all = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--appendonly', 'yes', '--appendfsync', 'always', ...args]
   const servers = await Promise.all([0, 1, 2].map(() => RedisServer.start(t, { args: all })))
   const share = Math.ceil(SLOTS / servers.length)
   for (const [i, server] of servers.entries()) {

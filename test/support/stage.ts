@@ -19,14 +19,14 @@ export class Stage {
     this.talkers = talkers
   }
 
-  /** Everybody has talked for two rounds when it resolves. */
+  /** Everybody has been answered once when it resolves. */
   static async set (t: Teardown, options: NodeOptions, { nodes: count = 2, talkers: people = 100 } = {}): Promise<Stage> {
     const nodes = await Promise.all(Array.from({ length: count }, () => NodeProcess.start(t, options)))
     const gateway = await startGateway(t, nodes)
     const talkers = await Promise.all(Array.from({ length: people }, (_, i) => Talker.start(t, `talker ${i}`, nodes[i % count]!, gateway)))
     for (const talker of talkers) talker.talk()
     const stage = new Stage(nodes, talkers)
-    await stage.talkOn(2)
+    await stage.talkOn(1)
     return stage
   }
 

@@ -8,7 +8,7 @@ t.test('Redis stands still for longer than a lease, under load: no run is lost (
   const stage = await Stage.set(t, { redis: redis.url, leaseMs: 2_000 })
   await stage.breakDown(() => { redis.pause() })
   // what is tested is that this much time passes
-  await new Promise((resolve) => { setTimeout(resolve, 3_000) })
+  await new Promise((resolve) => { setTimeout(resolve, 2_000) })
   redis.resume()
   await stage.untilLive()
   await stage.talkOn(2)
