@@ -120,8 +120,9 @@ function webSocketOptions (maxPayload: number) {
  * lives: almost half of what an idle connection weighs.
  */
 function releaseRequest (socket: WebSocket, { raw: { socket: carrier } }: FastifyRequest, onError: (this: WebSocket, error: Error) => void): void {
-  (carrier as Socket & { _httpMessage?: ServerResponse | null })._httpMessage?.detachSocket(carrier)
-  socket.removeAllListeners('error').on('error', onError)
+  (carrier as Socket & { _httpMessage?: ServerResponse | null } | undefined)?._httpMessage?.detachSocket(carrier)
+  // The last one is that of @fastify/websocket; those before it are the host's.
+  socket.off('error', socket.listeners('error').at(-1) as () => void).on('error', onError)
 }
 
 /** What ws refuses, a frame that is too large say, it closes itself, with its code: anybody can cause that, and nobody is to be woken by it. */

@@ -1,7 +1,7 @@
 import type { TextPhase } from '../../schemas/index.js'
 import type { HeldText, RunWriter } from '../websocket-notifier/run-writer.js'
 
-/** @returns undefined while there is room for more, else what to wait for: nobody needs to */
+/** @returns undefined while there is room for more, else what to wait for: nobody needs to; throws what refuses it */
 export type EmitText = (phase: TextPhase, text: string) => Promise<void> | undefined
 
 /**
@@ -18,6 +18,9 @@ export class TextStream implements HeldText {
   #timer: NodeJS.Timeout | undefined
   /** What to wait for before the next piece, if anything: the backpressure of the whole block. */
   #taken: Promise<void> | undefined
+  /** Why a piece was not taken: what follows it is not said. */
+  #refusal: unknown
+  #isOpen = false
 
   /**
    * @param windowMs how long pieces are gathered; 0 makes every piece an event
@@ -36,6 +39,7 @@ export class TextStream implements HeldText {
    * @returns undefined while the lane has room, else what to wait for
    */
   push (piece: string): Promise<void> | undefined {
+    this.#assertTaken()
     this.#held += piece
     if (!this.#isStarted) {
       this.#isStarted = true
@@ -49,42 +53,55 @@ export class TextStream implements HeldText {
     return this.#heard()
   }
 
-  /** Ends the block; a whole text that was never started is one full event. */
+  /** Ends the block, with what was taken of it. */
   async end (): Promise<void> {
     this.#stopHolding()
-    if (!this.#isStarted) await this.#emit('start', '')
-    while (this.#held.length > this.#maxChars) this.#keep(this.#emit('delta', this.#next()))
-    this.#keep(this.#emit('end', this.#held))
+    if (!this.#isStarted) this.#say('start', '')
+    while (this.#held.length > this.#maxChars) this.#keep(this.#say('delta', this.#next()))
+    this.#keep(this.#say('end', this.#held))
+    if (this.#refusal !== undefined && this.#isOpen) this.#keep(this.#emit('end', ''))
     await this.#taken
+    this.#assertTaken()
   }
 
   /** All at once, whether the lane has room or not. */
   flush (): void {
     this.#stopHolding()
-    while (this.#hasMore) this.#keep(this.#emit('delta', this.#next()))
+    while (this.#hasMore) this.#keep(this.#say('delta', this.#next()))
   }
 
   /** As fast as the lane takes it. */
   #drain (phase: 'start' | 'delta'): Promise<void> | undefined {
     this.#stopHolding()
     for (let isStart = phase === 'start'; isStart || this.#hasMore; isStart = false) {
-      const taken = this.#emit(isStart ? 'start' : 'delta', this.#next())
+      const taken = this.#say(isStart ? 'start' : 'delta', this.#next())
       if (taken === undefined) continue
       if (!this.#hasMore) {
         this.#keep(taken)
         break
       }
       this.#writer.hold(this)
-      return taken.then(() => this.#drain('delta'), (error) => { this.#giveUp(error) })
+      return taken.then(() => this.#drain('delta'))
     }
+    this.#assertTaken()
     return this.#heard()
   }
 
-  /** What follows a refused piece is not said. */
-  #giveUp (error: unknown): never {
-    this.#stopHolding()
-    this.#held = ''
-    throw error
+  #say (phase: TextPhase, text: string): Promise<void> | undefined {
+    if (this.#refusal !== undefined) return undefined
+    try {
+      const taken = this.#emit(phase, text)
+      this.#isOpen = phase !== 'end'
+      return taken
+    } catch (error) {
+      this.#refusal = error
+      this.#held = ''
+      return undefined
+    }
+  }
+
+  #assertTaken (): void {
+    if (this.#refusal !== undefined) throw this.#refusal
   }
 
   /** Half a character waits for its other half, in whichever piece that comes. */
@@ -107,7 +124,6 @@ export class TextStream implements HeldText {
     this.#writer.release(this)
   }
 
-  /** What nobody has waited for yet may be a refusal: it is not forgotten for the next piece. */
   #keep (taken: Promise<void> | undefined): void {
     if (taken !== undefined) this.#taken = this.#taken === undefined ? taken : both(this.#taken, taken)
   }

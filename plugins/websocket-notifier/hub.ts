@@ -20,8 +20,9 @@ const PING = frameText('{"type":"ping"}')
 const PROGRESS_EVERY_MS = 1_000
 /** How long it may take until a socket that was ended says so. */
 const CUT_OFF_MS = 1_000
-/** After a flush of so many sockets the next one comes no sooner than this one took, and no later than MAX_REST_MS. */
+/** After a flush of so many sockets, which share so few threads, the next one comes no sooner than this one took, and no later than MAX_REST_MS. */
 const MANY_SOCKETS = 128
+const SOCKETS_PER_THREAD = 16
 const MAX_REST_MS = 10
 /** How far apart the clients of a server that goes away come back. */
 const RECONNECT_SPREAD_MS = 5_000
@@ -247,20 +248,19 @@ export class Hub implements ConnectionOwner {
     this.#isScheduled = false
     const connections = this.#dirtyConnections
     this.#dirtyConnections = []
-    const isLarge = connections.length >= MANY_SOCKETS
-    const startedAt = isLarge ? performance.now() : 0
+    const isShared = connections.length >= MANY_SOCKETS && connections.length >= feeds.length * SOCKETS_PER_THREAD
+    const startedAt = isShared ? performance.now() : 0
     for (const connection of connections) connection.flush()
-    if (isLarge) this.#restFor(performance.now() - startedAt)
+    if (isShared) this.#restFor(performance.now() - startedAt)
     const { timing } = this.stats
     if (timing !== undefined) for (const feed of feeds) feed.written(timing)
   }
 
-  /** The system calls are what many sockets cost: events that come faster than these can be made share them. */
+  /** The system calls are what many sockets cost: events of their thread that come faster than these can be made share them. */
   #restFor (ms: number): void {
     clearTimeout(this.#rest)
     this.#isScheduled = true
-    // A timer counts from the beginning of its turn, and the flush was part of this one.
-    this.#rest = setTimeout(this.#flush, ms + Math.min(ms, MAX_REST_MS))
+    this.#rest = setTimeout(this.#flush, Math.min(ms, MAX_REST_MS))
   }
 
   #checkProgress (): void {

@@ -100,7 +100,7 @@ export class Lane {
   /** For pieces of text. @returns undefined while there is room for more, else what to wait for */
   take (item: LaneItem): Promise<void> | undefined {
     const refusal = this.#refusal(item)
-    if (refusal !== undefined) return rejected(refusal)
+    if (refusal !== undefined) throw refusal
     this.#enqueue({ item })
     return this.#isHalfFull() ? new Promise((resolve) => { this.#roomWaiters.push(resolve) }) : undefined
   }

@@ -61,7 +61,7 @@ export class RunWriter {
       this.#assertOpen()
       return this.#lane.take(this.#item(type, data))
     } catch (error) {
-      return rejected(this.#refused(error as Error))
+      throw this.#refused(error as Error)
     }
   }
 

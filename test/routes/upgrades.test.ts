@@ -1,9 +1,12 @@
 import { once } from 'node:events'
-import { connect as connectTcp, type Socket } from 'node:net'
+import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import websocket from '@fastify/websocket'
+import Fastify from 'fastify'
 import t from 'tap'
+import agentEvents from '../../index.js'
 import { connect } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
 
@@ -71,4 +74,24 @@ t.test('a socket does not keep its request alive, and goes on without it', async
   await tab.frame('subscribed')
   await app.notifier.sendToThread(threadId, { type: 'user_message', data: { content: 'still there?' } })
   await tab.frame('user_message')
+})
+
+t.test('through the app\'s own @fastify/websocket: its injected sockets work, and it goes on to hear errors', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(websocket)
+  const heard: string[] = []
+  app.websocketServer.on('connection', (socket) => { socket.on('error', ({ message }) => { heard.push(message) }) })
+  await app.register(agentEvents, { prefix: '/', authenticate: () => ({ userId: 'ada' }) })
+  await app.ready()
+  const injected = await app.injectWS('/ws')
+  const [frame] = await once(injected, 'message', { signal: AbortSignal.timeout(10_000) })
+  t.match(JSON.parse(String(frame)), { type: 'connected', userId: 'ada' })
+  injected.terminate()
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const tab = await connect(t, `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, 'ada')
+  // Two reserved bits that mean nothing here.
+  ;(tab.socket as unknown as { _socket: Socket })._socket.write(Buffer.from([0xf1, 0x80, 0, 0, 0, 0]))
+  await tab.closed()
+  t.equal(heard.length, 1)
 })

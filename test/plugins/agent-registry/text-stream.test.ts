@@ -214,15 +214,40 @@ t.test('text without bound that nobody waits for ends its run and says why', asy
   t.same(brokenRules(events), [])
 })
 
-t.test('a block whose first piece is refused has no end either', async (t) => {
-  const redact = ({ data }: { data: object }): any => {
+const refusesSecrets = {
+  redact: ({ data }: { data: object }): any => {
     if ('text' in data && String(data.text).includes('secret')) throw new Error('not this')
     return data
   }
-  for (const text of [pieces('secret', 'more'), `secret${'x'.repeat(50_000)}`]) {
-    const { of, result, events } = await watchRun(t, agent((ctx) => ctx.say(text).catch((error: Error & { code: string }) => error.code)), { options: { redact } })
-    t.equal(result, 'FAE_ERR_EVENT_REDACT')
-    t.same(of('assistant_message'), [])
-    t.same(brokenRules(events), [])
+}
+
+t.test('a block whose first piece is refused is not there at all, whatever is said beside it', async (t) => {
+  for (const text of [() => pieces('secret', 'more'), () => `secret${'x'.repeat(50_000)}`]) {
+    for (const beside of [(_ctx: AgentContext) => {}, (ctx: AgentContext) => { ctx.think('beside') }]) {
+      const { of, result, events } = await watchRun(t, agent((ctx) => {
+        const saying = ctx.say(text()).catch((error: Error & { code: string }) => error.code)
+        beside(ctx)
+        return saying
+      }), { options: refusesSecrets })
+      t.equal(result, 'FAE_ERR_EVENT_REDACT')
+      t.same(of('assistant_message'), [])
+      t.same(brokenRules(events), [])
+    }
+  }
+})
+
+t.test('what follows a refused piece is not said, and the block ends with what was taken', async (t) => {
+  const long = `${'a'.repeat(30_000)}${'secret'.repeat(5_000)}${'b'.repeat(30_000)}`
+  for (const coalesceMs of [0, 1]) {
+    for (const [text, expected] of [[() => long, /^a+$/], [() => pieces('one ', 'secret', ' three'), /^one $/]] as const) {
+      const { of, events, result } = await watchRun(t, agent((ctx) => {
+        const saying = ctx.say(text()).catch((error: Error & { code: string }) => error.code)
+        ctx.think('beside')
+        return saying
+      }), { options: { ...refusesSecrets, coalesceMs } })
+      t.equal(result, 'FAE_ERR_EVENT_REDACT')
+      t.match(of('assistant_message').map(({ data }) => data.text).join(''), expected)
+      t.same(brokenRules(events), [])
+    }
   }
 })
