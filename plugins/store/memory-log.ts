@@ -3,7 +3,7 @@ import { PAGE_BYTES, type Entry, type Framed, type Retention } from './store.js'
 
 /** The smallest and the largest block; each is about as large as all before it. */
 const MIN_BLOCK = 1024
-const MAX_BLOCK = 64 * 1024
+const MAX_BLOCK = 16 * 1024
 
 /** A log begins with this many events as they came: most threads have few, and so they cost the fewest objects. */
 const FEW = 4

@@ -64,7 +64,8 @@ export class Connection {
   readonly #raw: Duplex
   readonly #owner: ConnectionOwner
   readonly #highWaterMark: number
-  #out: Buffer[] = []
+  /** The same array always, as a lane's queue is. */
+  readonly #out: Buffer[] = []
   #outBytes = 0
   /** Bytes of answers since the socket was last empty. */
   #answerBytes = 0
@@ -136,8 +137,7 @@ export class Connection {
   }
 
   flush (): void {
-    const out = this.#out
-    this.#out = []
+    const out = this.#out.splice(0)
     this.#outBytes = 0
     if (out.length === 0 || !this.isOpen) return
     if (out.length === 1) {
@@ -246,7 +246,7 @@ export class Connection {
   dispose (): void {
     clearTimeout(this.#closing)
     clearTimeout(this.#expiry)
-    this.#out = []
+    this.#out.length = 0
     this.#outBytes = 0
     this.#stalled = NONE
   }

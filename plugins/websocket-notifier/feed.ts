@@ -30,7 +30,8 @@ export class Feed implements Watcher {
   /** Under way, by the seq they begin after. */
   #reads: Map<number, Promise<FramedPage>> | undefined
   readonly #ready: Promise<() => void>
-  #pending: Entry[] = []
+  /** The same array always, as a lane's queue is. */
+  readonly #pending: Entry[] = []
   /** An event whose way to the sockets is timed, and the newest that went this way. */
   #timed: { readonly seq: number, readonly at: number } | undefined
   #written = { seq: 0, at: 0 }
@@ -51,7 +52,7 @@ export class Feed implements Watcher {
 
   close (): void {
     this.#ready.then((unwatch) => { unwatch() }, () => {})
-    this.#pending = []
+    this.#pending.length = 0
   }
 
   /** A page after `seq`, framed; readers that ask for the same while it is under way share it. */
@@ -88,7 +89,7 @@ export class Feed implements Watcher {
     this.generation++
     // The log may have lost its tail: who waited for the old head would wait, and read, for ever.
     this.head = 0
-    this.#pending = []
+    this.#pending.length = 0
     this.#reads = undefined
     for (const reader of this.readers) reader.onGap()
   }
@@ -118,8 +119,7 @@ export class Feed implements Watcher {
   /** Hands the events of this tick to every reader, framed once. */
   flush (): void {
     if (this.#pending.length === 0) return
-    const batch = frameEntries(this.#pending)
-    this.#pending = []
+    const batch = frameEntries(this.#pending.splice(0))
     for (const reader of this.readers) reader.onBatch(batch)
   }
 }
