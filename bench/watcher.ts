@@ -15,7 +15,7 @@ export class Watcher {
   readonly #url: string
   readonly #dialect: Dialect
   readonly #threadId: string
-  readonly #localAddress: string
+  readonly #localAddress: string | undefined
   readonly #onEvent: (data: Buffer) => void
   readonly #ns: number[] = []
   #socket: WebSocket | undefined
@@ -24,7 +24,7 @@ export class Watcher {
   #pid: string | undefined
   #reconnectAt = 0
 
-  constructor (url: string, dialect: Dialect, thread: number, localAddress: string, onEvent: (data: Buffer) => void) {
+  constructor (url: string, dialect: Dialect, thread: number, localAddress: string | undefined, onEvent: (data: Buffer) => void) {
     this.#url = dialect === 'ours' ? `${url}?userId=user${thread}` : url
     this.#dialect = dialect
     this.#threadId = `t${thread}`
@@ -36,7 +36,7 @@ export class Watcher {
   connect (at = 0): Promise<void> {
     this.#reconnectAt = at
     return new Promise((resolve, reject) => {
-      const socket = this.#socket = new WebSocket(this.#url, { perMessageDeflate: false, localAddress: this.#localAddress })
+      const socket = this.#socket = new WebSocket(this.#url, { perMessageDeflate: false, ...(this.#localAddress !== undefined && { localAddress: this.#localAddress }) })
       socket.on('error', reject)
       if (this.#dialect === 'ours') {
         const cursor = this.#last === undefined ? undefined : this.#parse(this.#last)[0].id

@@ -13,6 +13,11 @@ const PER_ADDRESS = 20_000
 export type Reading = 'count' | 'text' | 'latency' | 'order'
 export interface Connect { url: string, dialect: Dialect, threads: number, firstThread?: number, perThread: number, reading: Reading }
 
+/** The first of them need none of their own: the ports of one that is bound are used up for a minute, whatever server they were for. */
+function addressOf (connection: number): string | undefined {
+  return connection < PER_ADDRESS ? undefined : `127.0.0.${1 + Math.floor(connection / PER_ADDRESS)}`
+}
+
 let watchers: Watcher[] = []
 let read: Reading = 'count'
 let received = 0
@@ -44,7 +49,7 @@ answer({
   async connect ({ url, dialect, threads, firstThread = 0, perThread, reading }: Connect) {
     read = reading
     watchers = Array.from({ length: threads * perThread }, (_, i) => {
-      const watcher: Watcher = new Watcher(url, dialect, firstThread + i % threads, `127.0.0.${1 + Math.floor((firstThread + i) / PER_ADDRESS)}`, (data) => { READ[read](watcher, data) })
+      const watcher: Watcher = new Watcher(url, dialect, firstThread + i % threads, addressOf(firstThread + i), (data) => { READ[read](watcher, data) })
       return watcher
     })
     for (let i = 0; i < watchers.length; i += AT_ONCE) await Promise.all(watchers.slice(i, i + AT_ONCE).map((watcher) => watcher.connect()))
