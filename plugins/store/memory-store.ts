@@ -8,11 +8,12 @@ import {
   type Appended, type AppendOptions, type Entry, type Page, type Presence, type Retention, type RunRecord, type Store, type ThreadRecord, type ThreadState, type Watcher
 } from './store.js'
 import { MemoryThread } from './memory-thread.js'
+import { MemoryThreads, UserThreads } from './memory-threads.js'
 import { Tickets } from './tickets.js'
 
 /** How many threads one sweep looks at, so that expiry never holds the event loop. */
-const SWEEP_THREADS = 2_000
-const SWEEP_EVERY_MS = 30_000
+const SWEEP_THREADS = 100
+const SWEEP_EVERY_MS = 1_500
 
 interface Tombstone { readonly userId: string, readonly epoch: string, readonly until: number }
 
@@ -23,19 +24,21 @@ export class MemoryStore implements Store {
   readonly #tickets = new Tickets()
   readonly availability = { available: true, reason: 'in this process' }
   readonly #retention: Retention
-  readonly #threads = new Map<string, MemoryThread>()
-  /** Lists, and not sets: most users have few threads, and there are many users. */
-  readonly #byUser = new Map<string, string[]>()
+  readonly #threads: MemoryThreads
+  readonly #userThreads = new UserThreads()
   readonly #inboxes = new Map<string, string>()
   readonly #tombstones = new Map<string, Tombstone>()
-  readonly #runThread = new Map<string, MemoryThread>()
+  /** Ids of threads by those of their runs. */
+  readonly #runThread = new Map<string, string>()
   /** Live and waiting runs by user. */
   readonly #liveRuns = new Map<string, number>()
   #sweep: NodeJS.Timeout | undefined
-  #sweepAt: Iterator<MemoryThread> | undefined
+  #sweepAt: Iterator<string> | undefined
   #closed = false
 
-  constructor (retention: Partial<Retention> = {}) {
+  /** @param maxAwake how many threads in which nothing happens are kept ready for use */
+  constructor (retention: Partial<Retention> = {}, maxAwake = 1_000) {
+    this.#threads = new MemoryThreads(maxAwake)
     this.#retention = { ...defaultRetention, ...retention }
   }
 
@@ -50,33 +53,31 @@ export class MemoryStore implements Store {
 
   async putThread (record: ThreadRecord, maxThreads = Infinity): Promise<ThreadState & { created: boolean }> {
     this.#assertOpen()
-    const known = this.#threads.get(record.threadId)
-    if (known !== undefined) return { ...known.state, created: false }
+    const known = this.#threads.state(record.threadId)
+    if (known !== undefined) return { ...known, created: false }
     const tombstone = this.#tombstone(record.threadId)
     if (tombstone !== undefined && tombstone.userId !== record.userId) {
       return { record: { ...record, userId: tombstone.userId }, epoch: tombstone.epoch, head: 0, created: false }
     }
     if (record.inbox !== true) {
-      const ids = this.#byUser.get(record.userId)
-      if (ids !== undefined && ids.length >= maxThreads) throw new FAE_ERR_THREAD_LIMIT(maxThreads)
-      if (ids === undefined) this.#byUser.set(record.userId, [record.threadId])
-      else ids.push(record.threadId)
+      if (this.#userThreads.of(record.userId).length >= maxThreads) throw new FAE_ERR_THREAD_LIMIT(maxThreads)
+      this.#userThreads.add(record)
     }
     this.#tombstones.delete(record.threadId)
     const thread = new MemoryThread(record, newEpoch(tombstone?.epoch), Date.now())
-    this.#threads.set(record.threadId, thread)
+    this.#threads.set(thread)
     return { ...thread.state, created: true }
   }
 
   async getThread (threadId: string): Promise<ThreadState | undefined> {
     this.#assertOpen()
-    return this.#threads.get(threadId)?.state
+    return this.#threads.state(threadId)
   }
 
   async inbox (userId: string): Promise<ThreadState> {
     this.#assertOpen()
     const known = this.#inboxes.get(userId)
-    if (known !== undefined) return this.#threads.get(known)!.state
+    if (known !== undefined) return this.#threads.state(known)!
     const threadId = `inbox_${randomUUID()}`
     this.#inboxes.set(userId, threadId)
     return this.putThread({ threadId, userId, createdAt: new Date().toISOString(), inbox: true })
@@ -84,9 +85,9 @@ export class MemoryStore implements Store {
 
   async listThreads (userId: string, { after, limit }: { after?: string, limit: number }): Promise<readonly ThreadState[]> {
     this.#assertOpen()
-    const ids = [...this.#byUser.get(userId) ?? []].sort()
+    const ids = [...this.#userThreads.of(userId)].sort()
     const from = after === undefined ? 0 : ids.findIndex((id) => id > after)
-    return from < 0 ? [] : ids.slice(from, from + limit).map((id) => this.#threads.get(id)!.state)
+    return from < 0 ? [] : ids.slice(from, from + limit).map((id) => this.#threads.state(id)!)
   }
 
   async deleteThread (threadId: string): Promise<boolean> {
@@ -130,7 +131,7 @@ export class MemoryStore implements Store {
     }
     const before = start === undefined ? undefined : thread.roots
     if (start !== undefined && (this.#liveRuns.get(start.info.userId) ?? 0) >= start.maxRuns) throw new FAE_ERR_RUN_LIMIT(start.maxRuns)
-    if (start !== undefined) state = checkStart(start, this.#runThread.get(start.runId)?.runs!.get(start.runId), before!.map((runId) => thread.runs!.get(runId)!))
+    if (start !== undefined) state = checkStart(start, this.#run(start.runId), before!.map((runId) => thread.runs!.get(runId)!))
 
     const now = Date.now()
     const first = thread.log.head + 1
@@ -144,7 +145,7 @@ export class MemoryStore implements Store {
     if (start !== undefined) {
       run = startRun(threadId, start, state!, thread.epoch, first, last)
       ;(thread.runs ??= new Map()).set(run.runId, run)
-      this.#runThread.set(run.runId, thread)
+      this.#runThread.set(run.runId, threadId)
       if (isRoot(run)) thread.roots = [...thread.roots, run.runId]
       this.#countRun(run, 1)
     } else if (step !== undefined) {
@@ -173,12 +174,15 @@ export class MemoryStore implements Store {
   async watch (threadId: string, watcher: Watcher): Promise<() => void> {
     const thread = this.#thread(threadId)
     thread.watchers = [...thread.watchers, watcher]
-    return () => { thread.watchers = thread.watchers.filter((other) => other !== watcher) }
+    return () => {
+      thread.watchers = thread.watchers.filter((other) => other !== watcher)
+      this.#threads.mayBeIdle(thread)
+    }
   }
 
   async getRun (runId: string): Promise<RunRecord | undefined> {
     this.#assertOpen()
-    const run = this.#runThread.get(runId)?.runs!.get(runId)
+    const run = this.#run(runId)
     return run === undefined ? undefined : snapshot(run)
   }
 
@@ -222,13 +226,14 @@ export class MemoryStore implements Store {
       if (until > now) break
       this.#tombstones.delete(threadId)
     }
-    this.#sweepAt ??= this.#threads.values()
+    this.#sweepAt ??= this.#threads.ids()
     for (let i = 0; i < SWEEP_THREADS; i++) {
-      const { value: thread, done } = this.#sweepAt.next()
+      const { value: threadId, done } = this.#sweepAt.next()
       if (done === true) {
         this.#sweepAt = undefined
         return
       }
+      const thread = this.#threads.get(threadId)!
       this.#trim(thread, now)
       const isIdle = thread.log.size === 0 && thread.roots.length === 0 && thread.watchers.length === 0
       if (isIdle && thread.touchedAt + this.#retention.positionMs < now) this.#forget(thread)
@@ -238,6 +243,7 @@ export class MemoryStore implements Store {
   #ended (thread: MemoryThread, run: MutableRun): MutableRun | undefined {
     ;(thread.ended ??= []).push(run)
     this.#countRun(run, -1)
+    this.#threads.mayBeIdle(thread)
     if (!isRoot(run)) return undefined
     thread.roots = thread.roots.filter((runId) => runId !== run.runId)
     return thread.claimNext()
@@ -247,6 +253,11 @@ export class MemoryStore implements Store {
     for (const run of thread.trim(this.#retention, now)) this.#runThread.delete(run.runId)
   }
 
+  #run (runId: string): MutableRun | undefined {
+    const threadId = this.#runThread.get(runId)
+    return threadId === undefined ? undefined : this.#threads.run(threadId, runId)
+  }
+
   #countRun ({ info: { userId } }: RunRecord, change: 1 | -1): void {
     const runs = (this.#liveRuns.get(userId) ?? 0) + change
     if (runs === 0) this.#liveRuns.delete(userId)
@@ -254,17 +265,13 @@ export class MemoryStore implements Store {
   }
 
   #forget (thread: MemoryThread): void {
-    const { threadId, userId, inbox } = thread.record
-    this.#threads.delete(threadId)
+    this.#threads.delete(thread)
     for (const run of thread.runs?.values() ?? []) {
       this.#runThread.delete(run.runId)
       if (isLive(run)) this.#countRun(run, -1)
     }
-    if (inbox === true) this.#inboxes.delete(userId)
-    const ids = this.#byUser.get(userId)
-    const at = ids?.indexOf(threadId) ?? -1
-    if (at >= 0) ids!.splice(at, 1)
-    if (ids?.length === 0) this.#byUser.delete(userId)
+    if (thread.record.inbox === true) this.#inboxes.delete(thread.record.userId)
+    else this.#userThreads.delete(thread.record)
   }
 
   #tombstone (threadId: string): Tombstone | undefined {

@@ -5,25 +5,80 @@ import type { Entry, Retention, ThreadRecord, ThreadState, Watcher } from './sto
 
 const NONE: readonly never[] = []
 
-/** One thread. What most threads do not have is made on first use: idle threads are many. */
+/** A longer log is not worth to be written anew. */
+const MAX_ASLEEP_BYTES = 16 * 1024
+/** A longer text is kept outside of the heap. */
+const MAX_TEXT = 4 * 1024
+
+/**
+ * An idle thread: all it knows, as JSON in UTF-8; as a string it is one byte per character. Next to no work for the garbage
+ * collector, however many there are.
+ */
+export type Asleep = string | Buffer
+
+/** An append that was called with a key. */
+interface Keyed { readonly first: number, readonly last: number, readonly runId?: string | undefined }
+
+type Saved = readonly [
+  record: ThreadRecord, epoch: string, touchedAt: number, first: number, events: ReadonlyArray<readonly [json: string, at: number]>,
+  keys: ReadonlyArray<readonly [key: string, Keyed]>, ended: readonly MutableRun[]
+]
+
+/** One thread. What most threads do not have is made on first use. */
 export class MemoryThread {
   readonly record: ThreadRecord
   readonly epoch: string
-  readonly log = new MemoryLog()
+  readonly log: MemoryLog
   touchedAt: number
   watchers: readonly Watcher[] = NONE
   /** By the order of their events. */
-  keys: Map<string, { first: number, last: number, runId: string | undefined }> | undefined
+  keys: Map<string, Keyed> | undefined
   runs: Map<string, MutableRun> | undefined
   /** Live root runs, oldest first: what the queue waits for. */
   roots: readonly string[] = NONE
   /** Ended runs in order of their end: forgotten when their last event is. */
   ended: MutableRun[] | undefined
 
-  constructor (record: ThreadRecord, epoch: string, now: number) {
+  constructor (record: ThreadRecord, epoch: string, touchedAt: number, log = new MemoryLog()) {
     this.record = record
     this.epoch = epoch
-    this.touchedAt = now
+    this.touchedAt = touchedAt
+    this.log = log
+  }
+
+  static wake (asleep: Asleep): MemoryThread {
+    const [record, epoch, touchedAt, first, events, keys, ended] = savedIn(asleep)
+    const thread = new MemoryThread(record, epoch, touchedAt, new MemoryLog(first))
+    for (const [json, at] of events) thread.log.push(json, Buffer.byteLength(json), at)
+    if (keys.length > 0) thread.keys = new Map(keys)
+    if (ended.length > 0) {
+      thread.ended = [...ended]
+      thread.runs = new Map(ended.map((run) => [run.runId, run]))
+    }
+    return thread
+  }
+
+  static stateOf (asleep: Asleep): ThreadState {
+    const [record, epoch,, first, events] = savedIn(asleep)
+    return { record, epoch, head: first + events.length - 1 }
+  }
+
+  static runOf (asleep: Asleep, runId: string): MutableRun | undefined {
+    return savedIn(asleep)[6].find((run) => run.runId === runId)
+  }
+
+  /** Nobody watches, nothing runs, and there is little to write down. */
+  get canSleep (): boolean {
+    const isLive = (this.runs?.size ?? 0) > (this.ended?.length ?? 0)
+    return this.watchers.length === 0 && !isLive && this.log.bytes <= MAX_ASLEEP_BYTES
+  }
+
+  /** Not to be used any more. */
+  sleep (): Asleep {
+    const { record, epoch, touchedAt, log, keys = [], ended = [] } = this
+    const json = Buffer.from(JSON.stringify([record, epoch, touchedAt, log.first, log.save(), [...keys], ended] satisfies Saved))
+    log.drop()
+    return json.length > MAX_TEXT ? json : json.toString('latin1')
   }
 
   get state (): ThreadState { return { record: this.record, epoch: this.epoch, head: this.log.head } }
@@ -66,4 +121,8 @@ export class MemoryThread {
     oldest.fence++
     return oldest
   }
+}
+
+function savedIn (asleep: Asleep): Saved {
+  return JSON.parse((typeof asleep === 'string' ? Buffer.from(asleep, 'latin1') : asleep).toString()) as Saved
 }

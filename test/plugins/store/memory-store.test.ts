@@ -1,20 +1,24 @@
 import t from 'tap'
 import { mock } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { storeConformance } from '../../../plugins/store/conformance.js'
 import { MemoryStore } from '../../../plugins/store/memory-store.js'
 import type { Store } from '../../../plugins/store/store.js'
 
-storeConformance((name, fn) => t.test(name, async (t) => { await fn(); t.pass() }), async ({ retention } = {}) => {
-  const store = new MemoryStore(retention)
-  await store.open()
-  return { store, end: () => store.close() }
-})
+for (const [name, maxAwake] of [['as it is', undefined], ['all but one thread asleep', 1]] as const) {
+  storeConformance((promise, fn) => t.test(`${name}: ${promise}`, async (t) => { await fn(); t.pass() }), async ({ retention } = {}) => {
+    const store = new MemoryStore(retention, maxAwake)
+    await store.open()
+    return { store, end: () => store.close() }
+  })
+}
 
 const DAY = 24 * 3_600_000
 
 t.test('a sweep looks at a bounded number of threads', async (t) => {
   const store = new MemoryStore()
-  const count = 4_500
+  const count = 250
   for (let i = 0; i < count; i++) await store.putThread({ threadId: `t${i}`, userId: 'u1', createdAt: '' })
   const left = async (): Promise<number> => (await store.listThreads('u1', { limit: count })).length
   const later = Date.now() + 31 * DAY
@@ -24,7 +28,7 @@ t.test('a sweep looks at a bounded number of threads', async (t) => {
     sizes.push(await left())
     if (sizes.length > 10) break
   }
-  t.same(sizes, [2_500, 500, 0])
+  t.same(sizes, [150, 50, 0])
   store.sweep(later)
   t.equal(await left(), 0)
 })
@@ -51,6 +55,81 @@ t.test('idle threads are forgotten after their time, those in use are not', asyn
   store.sweep(Date.now() + 22 * DAY)
   t.same(await left(), [])
   t.equal(await store.getRun('r1'), undefined)
+})
+
+t.test('what sleeps wakes with all it had', async (t) => {
+  const store = new MemoryStore({ maxAgeMs: DAY }, 1)
+  const info = { userId: 'u1', agent: 'triage', agentId: 'a', messageId: 'm', trigger: 'api', startedAt: 0 } as const
+  const others = async (): Promise<void> => { for (const threadId of ['other1', 'other2']) await store.putThread({ threadId, userId: 'u2', createdAt: '' }) }
+  const texts = ['plain', 'é', '漢字 🧵', '"quoted" \\ \n', 'x'.repeat(9_000)]
+  await store.putThread({ threadId: 't1', userId: 'u1', createdAt: '2026-01-01T00:00:00.000Z', metadata: { tags: ['ü', 1, null] } })
+  const key = await store.append('t1', [JSON.stringify({ text: 'first' })], { key: 'k1' })
+  await store.append('t1', texts.map((text) => JSON.stringify({ text })), { start: { runId: 'r1', started: true, mode: 'now', maxRuns: 1, info } })
+  await others()
+  await store.append('t1', ['{"v":2}'], { run: { runId: 'r1', fence: 1, n: 2, ends: 'success' } })
+  const [state, run, page] = [await store.getThread('t1'), await store.getRun('r1'), await store.read('t1', 0)]
+  for (const awaken of [() => store.getThread('t1'), () => store.read('t1', 0), () => store.getRun('r1'), () => store.listThreads('u1', { limit: 1 })]) {
+    await others()
+    await awaken()
+    await others()
+  }
+  t.strictSame(await store.getThread('t1'), state)
+  t.strictSame(await store.getRun('r1'), run)
+  t.strictSame((await store.read('t1', 0)).entries.map(({ json }) => json), page.entries.map(({ json }) => json))
+  t.strictSame(page.entries.slice(1, -1).map(({ json }) => (JSON.parse(json) as { text: string }).text), texts)
+  await others()
+  t.strictSame(await store.append('t1', ['{"v":3}'], { key: 'k1' }), { ...key, repeated: true }, 'also which calls were stored')
+  await others()
+  t.equal((await store.append('t1', ['{"v":3}'])).first.seq, page.head + 1)
+  await others()
+  for (let i = 0; i < 2; i++) store.sweep(Date.now() + 2 * DAY)
+  t.match(await store.read('t1', 0), { entries: [], head: page.head + 1, first: page.head + 2 }, 'what is too old is forgotten in its sleep')
+  t.equal(await store.getRun('r1'), undefined)
+})
+
+t.test('what is watched or runs does not sleep', async (t) => {
+  const store = new MemoryStore({}, 1)
+  const info = { userId: 'u1', agent: 'triage', agentId: 'a', messageId: 'm', trigger: 'api', startedAt: 0 } as const
+  for (const threadId of ['watched', 'running', 'deleted']) await store.putThread({ threadId, userId: 'u1', createdAt: '' })
+  const seqs: number[] = []
+  const unwatch = await store.watch('watched', { events (entries) { seqs.push(...entries.map(({ seq }) => seq)) }, gap () {}, deleted () {} })
+  const unwatchDeleted = await store.watch('deleted', { events () {}, gap () {}, deleted () {} })
+  await store.append('running', ['{"v":1}'], { start: { runId: 'r1', started: true, mode: 'now', maxRuns: 1, info } })
+  for (let i = 0; i < 5; i++) {
+    await store.putThread({ threadId: `other${i}`, userId: 'u1', createdAt: '' })
+    await store.append('watched', ['{"v":1}'])
+  }
+  t.same(seqs, [1, 2, 3, 4, 5])
+  await store.append('running', ['{"v":1}'], { run: { runId: 'r1', fence: 1, n: 2, ends: 'success' } })
+  await store.deleteThread('deleted')
+  unwatchDeleted()
+  t.equal(await store.getThread('deleted'), undefined, 'a watcher that leaves late wakes no dead')
+  unwatch()
+  for (let i = 0; i < 5; i++) await store.append(`other${i}`, ['{"v":1}'])
+  t.equal((await store.read('watched', 0)).entries.length, 5)
+  t.match(await store.getRun('r1'), { state: 'success', lastSeq: 2 })
+})
+
+t.test('idle threads are kept as texts', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const used = (): number => {
+    gc()
+    return process.memoryUsage().heapUsed
+  }
+  const fill = async (maxAwake: number): Promise<[store: MemoryStore, bytesEach: number]> => {
+    const store = new MemoryStore({}, maxAwake)
+    const before = used()
+    for (let i = 0; i < 10_000; i++) {
+      await store.putThread({ threadId: `t${i}`, userId: `u${i}`, createdAt: '2026-01-01T00:00:00.000Z' })
+      await store.append(`t${i}`, ['{"type":"user_message"}'])
+    }
+    return [store, (used() - before) / 10_000]
+  }
+  const [awake, bytesAwake] = await fill(10_000)
+  const [asleep, bytesAsleep] = await fill(1)
+  t.ok(bytesAsleep < 600 && bytesAsleep * 2 < bytesAwake, `${bytesAsleep.toFixed(0)} and ${bytesAwake.toFixed(0)} bytes each`)
+  for (const store of [awake, asleep]) t.equal((await store.read('t0', 0)).head, 1)
 })
 
 t.test('a forgotten thread is anybody\'s to register', async (t) => {
