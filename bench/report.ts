@@ -51,6 +51,6 @@ await draw('two-nodes.svg', ['perCpuSecond', 'perCpuSecondWithRedis'].map((figur
   title: 'From node to node through Redis', y: 'events per CPU second'
 })
 await draw('latency.svg', [
-  ...['p50', 'p99'].map((figure) => ({ workload: 'latency', figure, sides: ['ours', 'ws'], group: () => `one node, ${figure}` })),
+  ...['p50', 'p99'].map((figure) => ({ workload: 'latency', figure, sides: ['ours', 'ws'], group: (row: string) => `${row}, ${figure}` })),
   ...['p50', 'p99'].map((figure) => ({ workload: 'two-nodes', figure, sides: ['ours', 'socket.io'], group: () => `two nodes, ${figure}` }))
 ], { title: 'From the call that says it to the handler that has read it', y: 'ms', series: ['ours', 'ws', 'socket.io'] })

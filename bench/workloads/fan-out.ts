@@ -4,7 +4,7 @@ import type { Workload } from './workload.js'
 const SHAPE = { threads: 1, perThread: 500 }
 const FLOODS = { '1 a turn': { perTurn: 1, events: 400 }, '4 a turn': { perTurn: 4, events: 800 } }
 const PACED = 'paced, 100 a second'
-const PACE = { threads: 1, perSecond: 100, events: 200 }
+const PACE = { threads: 1, perSecond: 100, events: 200, isBursty: true }
 const SIDES = [OURS, WS, LIMIT, SOCKET_IO]
 
 /** Each event has been written before the next one is said: nobody can send two of them together. */

@@ -8,7 +8,7 @@ const CLIENTS = SHAPE.threads * SHAPE.perThread
 const EVENTS = 5_000
 const DELIVERIES = EVENTS * SHAPE.perThread
 /** The flow takes 2.5 s; in the middle of it all are gone at once, and all come back at once. */
-const PACE = { threads: SHAPE.threads, perSecond: 2_000, events: EVENTS }
+const PACE = { threads: SHAPE.threads, perSecond: 2_000, events: EVENTS, isBursty: true }
 const DROP_AFTER_MS = 700
 const GONE_MS = 700
 /** So long without anything new, and what is missing is lost. */

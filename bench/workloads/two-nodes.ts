@@ -66,7 +66,7 @@ async function pace ({ nodes, watchers }: Nodes, perSecond: number): Promise<Fig
   await watchers.ask('read', { reading: 'latency' })
   const paceFor = async (seconds: number): Promise<void> => {
     const events = perSecond * seconds
-    await timed(nodes[0], watchers, 'pace', { threads: SHAPE.threads, perSecond, events }, () => events)
+    await timed(nodes[0], watchers, 'pace', { threads: SHAPE.threads, perSecond, events, isBursty: true }, () => events)
   }
   await paceFor(1)
   await watchers.ask('latencies')
