@@ -1,4 +1,4 @@
-import { headerSize, headerSizeAt, writeFrame } from '../websocket-notifier/frame.js'
+import { headerSize, headerSizeAt, writeHeader, writeText } from '../websocket-notifier/frame.js'
 import { PAGE_BYTES, type Entry, type Framed, type Retention } from './store.js'
 
 /** The smallest and the largest block; each is about as large as all before it. */
@@ -17,6 +17,28 @@ function newBuffer (size: number): Buffer {
   if (untold < size) return Buffer.from(new SharedArrayBuffer(size))
   untold -= size
   return Buffer.allocUnsafeSlow(size)
+}
+
+/** An event where it is kept: an object for both, since one is made for each event. */
+class Kept implements Entry, Framed {
+  readonly seq: number
+  readonly buffer: Buffer
+  readonly start: number
+  readonly end: number
+
+  constructor (seq: number, { buffer, ends }: Block, i: number) {
+    this.seq = seq
+    this.buffer = buffer
+    this.start = i === 0 ? 0 : ends[i - 1]!
+    this.end = ends[i]!
+  }
+
+  get framed (): Framed { return this }
+
+  get json (): string { return this.buffer.toString('utf8', this.start + headerSizeAt(this.buffer, this.start), this.end) }
+
+  /** Of json, as UTF-8. */
+  get bytes (): number { return this.end - this.start - headerSizeAt(this.buffer, this.start) }
 }
 
 /** A run of events: where the frame of each ends in the buffer, and when it came. */
@@ -49,7 +71,10 @@ export class MemoryLog {
 
   get size (): number { return this.head - this.first + 1 }
 
-  push (json: string, bytes: number, at: number): void {
+  /** @param prefix the beginning of the event, ASCII; its rest is not put together with it before it is written */
+  push (prefix: string, rest: string, at: number): void {
+    const restBytes = Buffer.byteLength(rest)
+    const bytes = prefix.length + restBytes
     this.head++
     this.bytes += bytes
     const blocks = this.#blocks ??= []
@@ -62,7 +87,9 @@ export class MemoryLog {
       start = 0
       blocks.push(block)
     }
-    block.ends.push(writeFrame(block.buffer, start, json, bytes))
+    const { buffer, ends } = block
+    const restStart = writeText(buffer, writeHeader(buffer, start, bytes), prefix, prefix.length)
+    ends.push(writeText(buffer, restStart, rest, restBytes))
     block.at.push(at)
   }
 
@@ -78,31 +105,29 @@ export class MemoryLog {
     const entries: Entry[] = []
     let seq = Math.max(afterSeq + 1, this.first)
     let pageBytes = 0
-    for (const { first, buffer, ends } of this.#blocks ?? []) {
-      for (let i = seq - first; i < ends.length; i++, seq++) {
+    for (const block of this.#blocks ?? []) {
+      for (let i = seq - block.first; i < block.ends.length; i++, seq++) {
         if (entries.length >= limit || pageBytes >= PAGE_BYTES) return entries
-        const framed = frameIn(buffer, ends, i)
-        const json = textOf(framed)
-        const bytes = sizeOf(framed)
-        entries.push({ seq, json, bytes, framed })
-        pageBytes += bytes
+        const kept = new Kept(seq, block, i)
+        entries.push(kept)
+        pageBytes += kept.bytes
       }
     }
     return entries
   }
 
   /** The newest event. */
-  newest (): Framed {
-    const { buffer, ends } = this.#blocks![this.#blocks!.length - 1]!
-    return frameIn(buffer, ends, ends.length - 1)
+  newest (): Entry {
+    const block = this.#blocks![this.#blocks!.length - 1]!
+    return new Kept(this.head, block, block.ends.length - 1)
   }
 
-  /** All retained events with their times: what push() takes. */
+  /** All retained events with their times. */
   save (): Array<readonly [json: string, at: number]> {
     const saved: Array<readonly [string, number]> = []
     let seq = this.first
-    for (const { first, buffer, ends, at } of this.#blocks ?? []) {
-      for (let i = seq - first; i < ends.length; i++, seq++) saved.push([textOf(frameIn(buffer, ends, i)), at[i]!])
+    for (const block of this.#blocks ?? []) {
+      for (let i = seq - block.first; i < block.ends.length; i++, seq++) saved.push([new Kept(seq, block, i).json, block.at[i]!])
     }
     return saved
   }
@@ -121,29 +146,16 @@ export class MemoryLog {
   }
 
   #shift (): void {
-    const { first, buffer, ends } = this.#blocks![0]!
-    const i = this.first - first
-    this.bytes -= sizeOf(frameIn(buffer, ends, i))
-    if (i + 1 === ends.length) {
+    const block = this.#blocks![0]!
+    const i = this.first - block.first
+    this.bytes -= new Kept(this.first, block, i).bytes
+    if (i + 1 === block.ends.length) {
       this.#blocks!.shift()
-      untold += buffer.length
+      untold += block.buffer.length
     }
     if (this.#blocks!.length === 0) this.#blocks = undefined
     this.first++
   }
-}
-
-function frameIn (buffer: Buffer, ends: readonly number[], i: number): Framed {
-  return { buffer, start: i === 0 ? 0 : ends[i - 1]!, end: ends[i]! }
-}
-
-function textOf ({ buffer, start, end }: Framed): string {
-  return buffer.toString('utf8', start + headerSizeAt(buffer, start), end)
-}
-
-/** Bytes of its text. */
-function sizeOf ({ buffer, start, end }: Framed): number {
-  return end - start - headerSizeAt(buffer, start)
 }
 
 function endOf ({ ends }: Block): number {

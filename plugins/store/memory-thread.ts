@@ -49,7 +49,7 @@ export class MemoryThread {
   static wake (asleep: Asleep): MemoryThread {
     const [record, epoch, touchedAt, first, events, keys, ended] = savedIn(asleep)
     const thread = new MemoryThread(record, epoch, touchedAt, new MemoryLog(first))
-    for (const [json, at] of events) thread.log.push(json, Buffer.byteLength(json), at)
+    for (const [json, at] of events) thread.log.push('', json, at)
     if (keys.length > 0) thread.keys = new Map(keys)
     if (ended.length > 0) {
       thread.ended = [...ended]
@@ -85,10 +85,8 @@ export class MemoryThread {
 
   push (body: string, at: number): Entry {
     const seq = this.log.head + 1
-    const json = `{"id":"${formatCursor(this.epoch, seq)}","seq":${seq},${body.slice(1)}`
-    const bytes = Buffer.byteLength(json)
-    this.log.push(json, bytes, at)
-    return { seq, json, bytes, framed: this.watchers.length === 0 ? undefined : this.log.newest() }
+    this.log.push(`{"id":"${formatCursor(this.epoch, seq)}","seq":${seq},`, body.slice(1), at)
+    return this.log.newest()
   }
 
   /** @returns the ended runs that are forgotten with their last event */

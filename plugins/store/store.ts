@@ -35,10 +35,8 @@ export interface ThreadState {
 export interface Entry {
   readonly seq: number
   readonly json: string
-  /** Bytes of json as UTF-8, where the store has counted them. */
-  readonly bytes?: number
-  /** Where a store in this process keeps it as the WebSocket frame it leaves as. */
-  readonly framed?: Framed | undefined
+  /** Where a store in this process keeps it as the WebSocket frame it leaves as: then json is read from there each time it is asked for. */
+  readonly framed?: Framed
 }
 
 /** A place that is written once and never again. */

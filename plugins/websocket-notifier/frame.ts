@@ -13,8 +13,8 @@ export function headerSizeAt (frames: Buffer, offset: number): number {
   return length < 126 ? 2 : length === 126 ? 4 : 10
 }
 
-/** @param length of the text as UTF-8 @returns where the frame ends */
-export function writeFrame (target: Buffer, offset: number, text: string, length: number): number {
+/** @param length of the text as UTF-8 @returns where the text begins */
+export function writeHeader (target: Buffer, offset: number, length: number): number {
   target[offset] = TEXT
   if (length < 126) {
     target[offset + 1] = length
@@ -26,17 +26,21 @@ export function writeFrame (target: Buffer, offset: number, text: string, length
     target.writeUInt32BE(0, offset + 2)
     target.writeUInt32BE(length, offset + 6)
   }
-  const start = offset + headerSize(length)
+  return offset + headerSize(length)
+}
+
+/** @param length of the text as UTF-8 @returns where it ends */
+export function writeText (target: Buffer, offset: number, text: string, length: number): number {
   // As many bytes as characters: it is all ASCII, which needs no encoding.
-  target.write(text, start, length, length === text.length ? 'latin1' : 'utf8')
-  return start + length
+  target.write(text, offset, length, length === text.length ? 'latin1' : 'utf8')
+  return offset + length
 }
 
 /** One WebSocket text frame as a server sends it: not masked, not compressed. */
 export function frameText (text: string): Buffer {
   const length = Buffer.byteLength(text)
   const frame = Buffer.allocUnsafe(headerSize(length) + length)
-  writeFrame(frame, 0, text, length)
+  writeText(frame, writeHeader(frame, 0, length), text, length)
   return frame
 }
 
@@ -51,19 +55,29 @@ export interface Batch {
 export function frameEntries (entries: readonly Entry[]): Batch {
   const offsets: number[] = []
   let size = 0
-  for (const { json, bytes = Buffer.byteLength(json), framed } of entries) {
+  for (const entry of entries) {
     offsets.push(size)
-    size += framed === undefined ? headerSize(bytes) + bytes : framed.end - framed.start
+    size += entry.framed === undefined ? frameSize(entry.json) : entry.framed.end - entry.framed.start
   }
   const place = entries[0]?.framed
   if (place !== undefined && isOnePiece(entries, place)) return { entries, buffer: place.buffer.subarray(place.start, place.start + size), offsets }
   const buffer = Buffer.allocUnsafe(size)
   for (let i = 0; i < entries.length; i++) {
-    const { json, bytes = Buffer.byteLength(json), framed } = entries[i]!
-    if (framed === undefined) writeFrame(buffer, offsets[i]!, json, bytes)
-    else framed.buffer.copy(buffer, offsets[i]!, framed.start, framed.end)
+    const { framed } = entries[i]!
+    if (framed === undefined) {
+      const { json } = entries[i]!
+      const length = Buffer.byteLength(json)
+      writeText(buffer, writeHeader(buffer, offsets[i]!, length), json, length)
+    } else {
+      framed.buffer.copy(buffer, offsets[i]!, framed.start, framed.end)
+    }
   }
   return { entries, buffer, offsets }
+}
+
+function frameSize (text: string): number {
+  const length = Buffer.byteLength(text)
+  return headerSize(length) + length
 }
 
 function isOnePiece (entries: readonly Entry[], { buffer, end }: Framed): boolean {
