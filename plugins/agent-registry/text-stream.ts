@@ -45,11 +45,8 @@ export class TextStream implements HeldText {
       this.#isStarted = true
       return this.#drain('start')
     }
-    if (this.#windowMs === 0 || this.#held.length >= this.#maxChars) return this.#drain('delta')
-    if (this.#timer === undefined) {
-      this.#writer.hold(this)
-      this.#timer = setTimeout(() => { this.flush() }, this.#windowMs)
-    }
+    if (this.#isDue) return this.#drain('delta')
+    this.#gather()
     return this.#heard()
   }
 
@@ -73,10 +70,10 @@ export class TextStream implements HeldText {
   /** As fast as the lane takes it. */
   #drain (phase: 'start' | 'delta'): Promise<void> | undefined {
     this.#stopHolding()
-    for (let isStart = phase === 'start'; isStart || this.#hasMore; isStart = false) {
+    for (let isStart = phase === 'start'; isStart || this.#isDue; isStart = false) {
       const taken = this.#say(isStart ? 'start' : 'delta', this.#next())
       if (taken === undefined) continue
-      if (!this.#hasMore) {
+      if (!this.#isDue) {
         this.#keep(taken)
         break
       }
@@ -84,7 +81,15 @@ export class TextStream implements HeldText {
       return taken.then(() => this.#drain('delta'))
     }
     this.#assertTaken()
+    this.#gather()
     return this.#heard()
+  }
+
+  /** What is held goes out at the end of the window. */
+  #gather (): void {
+    if (this.#timer !== undefined || !this.#hasMore) return
+    this.#writer.hold(this)
+    this.#timer = setTimeout(() => { this.flush() }, this.#windowMs)
   }
 
   #say (phase: TextPhase, text: string): Promise<void> | undefined {
@@ -103,6 +108,9 @@ export class TextStream implements HeldText {
   #assertTaken (): void {
     if (this.#refusal !== undefined) throw this.#refusal
   }
+
+  /** Whether an event is to be made of what is held: of each piece, or of as much as one carries. */
+  get #isDue (): boolean { return this.#windowMs === 0 ? this.#hasMore : this.#held.length >= this.#maxChars }
 
   /** Half a character waits for its other half, in whichever piece that comes. */
   get #hasMore (): boolean {
