@@ -3,8 +3,8 @@ import type { Cell, Workload } from './workload.js'
 
 const BURST = { perTurn: 50, pieces: 10_000 }
 /** It takes many until all of its code is compiled as well as it gets; one takes a tenth of a second only. */
-const WARMING = 10
-const MEASURED = 3
+const WARMING = 30
+const MEASURED = 10
 const NEVER_GATHERED = { coalesceMs: 0 }
 
 /** One answer of 10,000 pieces of text, fifty in each turn, and one watcher: a user who looks at a fast model. */

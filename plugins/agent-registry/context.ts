@@ -36,10 +36,8 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     const isText = typeof source === 'string'
     if (!isText && typeof source?.[Symbol.asyncIterator] !== 'function') throw new FAE_ERR_EVENT_INVALID(type, 'text', 'expected a string or an async iterable of strings')
     const stream = new TextStream(writer, emitAs, coalesceMs, maxChars)
-    let whole = ''
     function take (piece: string): Promise<void> | undefined {
       if (typeof piece !== 'string') throw new FAE_ERR_EVENT_INVALID(type, 'text', `expected pieces that are strings, found ${typeof piece}`)
-      whole += piece
       return stream.push(piece)
     }
     // What is held of other blocks was said before this one; a run that has ended says nothing more.
@@ -54,7 +52,7 @@ export function createContext (run: Run, { store, tools, coalesceMs, callAgent }
     }
     await stream.end()
     await writer.whenStored()
-    return whole
+    return stream.text
   }
 
   /** Nothing here needs to be awaited, just as the writer's emits need not: a rejection that nobody waits for is recorded and must not end the process. */

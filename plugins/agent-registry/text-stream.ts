@@ -13,6 +13,7 @@ export class TextStream implements HeldText {
   readonly #emit: EmitText
   readonly #windowMs: number
   readonly #maxChars: number
+  #text = ''
   #held = ''
   #isStarted = false
   #timer: NodeJS.Timeout | undefined
@@ -32,6 +33,9 @@ export class TextStream implements HeldText {
     this.#windowMs = windowMs
     this.#maxChars = maxChars
   }
+
+  /** What its events say together. */
+  get text (): string { return this.#text }
 
   /**
    * Also for a piece of any length: what is more than the lane has room for is held until there is room, or until
@@ -96,6 +100,8 @@ export class TextStream implements HeldText {
     if (this.#refusal !== undefined) return undefined
     try {
       const taken = this.#emit(phase, text)
+      // Of events, and not of pieces: there are far fewer.
+      this.#text += text
       this.#isOpen = phase !== 'end'
       return taken
     } catch (error) {
