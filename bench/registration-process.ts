@@ -40,12 +40,13 @@ answer({
     async function registerOne (i: number): Promise<void> {
       const before = performance.now()
       await app.agents.createForUser(silent, { userId: `user${i}` })
-      latencies.push(performance.now() - before)
+      if (i >= perSecond) latencies.push(performance.now() - before)
     }
     await register(app, perSecond) // warm
     const pending: Array<Promise<void>> = []
     const startedAt = performance.now()
-    for (let i = 0; i < perSecond * seconds; i++) {
+    // The first second does not count: before it as many came at once, and code and disk have that to do.
+    for (let i = 0; i < perSecond * (seconds + 1); i++) {
       while (performance.now() < startedAt + i * 1_000 / perSecond) await setImmediate()
       pending.push(registerOne(i))
     }

@@ -11,7 +11,7 @@ const TRIM_CHUNKS = 2
 
 /** Small commits that come in a row before they are paced, and how far apart they are then. */
 const BURST = 64
-const PACE_MS = 4
+const PACE_MS = 2
 /** A commit with so much in it is not small. */
 const MANY = 32
 
