@@ -27,8 +27,8 @@ const burst: Workload = {
     ...[OURS, WS, LMDB].map((side) => cell('gathered for 30 ms', side))
   ],
   bars: [
-    { row: 'each piece an event', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 0.65 },
-    { row: 'gathered for 30 ms', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 0.15 },
+    { row: 'each piece an event', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 0.65, goal: 0.5 },
+    { row: 'gathered for 30 ms', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 0.15, goal: 0.1 },
     { row: 'each piece an event', figure: 'cpuUs', of: 'ours', to: 'ours, lmdb', better: 'higher', goal: 0.6 },
     { row: 'gathered for 30 ms', figure: 'cpuUs', of: 'ours', to: 'ours, lmdb', better: 'higher', goal: 0.6 }
   ]

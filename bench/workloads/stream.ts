@@ -10,7 +10,7 @@ const stream: Workload = {
   cells: Object.entries(FLOODS).flatMap(([row, flood]) => [OURS, WS, LIMIT, SOCKET_IO, LMDB].map((side) => ({ row, side: side.name, measure: () => cost(side, SHAPE, flood) }))),
   bars: [
     { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower', floor: 1.25, goal: 1 },
-    { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'socket.io', better: 'lower', floor: 0.8 },
+    { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'socket.io', better: 'lower', floor: 0.8, goal: 0.5 },
     { row: '1 a turn', figure: 'cpuUs', of: 'ours', to: 'ours, lmdb', better: 'higher', goal: 0.6 },
     { row: '4 a turn', figure: 'cpuUs', of: 'ours', to: 'ws', better: 'lower' },
     { row: '4 a turn', figure: 'cpuUs', of: 'ours', to: 'socket.io', better: 'lower' },

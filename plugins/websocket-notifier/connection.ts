@@ -64,8 +64,10 @@ export class Connection {
   readonly #raw: Duplex
   readonly #owner: ConnectionOwner
   readonly #highWaterMark: number
+  /** What waits for the end of this tick: mostly one piece. */
+  #out: Buffer | undefined
   /** The same array always, as a lane's queue is. */
-  readonly #out: Buffer[] = []
+  readonly #more: Buffer[] = []
   #outBytes = 0
   /** Bytes of answers since the socket was last empty. */
   #answerBytes = 0
@@ -131,20 +133,27 @@ export class Connection {
   /** Queues whole frames for the end of this tick. */
   write (frames: Buffer): void {
     if (!this.isOpen) return
-    if (this.#out.length === 0) this.#owner.schedule(this)
-    this.#out.push(frames)
     this.#outBytes += frames.length
+    if (this.#out !== undefined) {
+      this.#more.push(frames)
+      return
+    }
+    this.#out = frames
+    this.#owner.schedule(this)
   }
 
   flush (): void {
-    const out = this.#out.splice(0)
-    this.#outBytes = 0
-    if (out.length === 0 || !this.isOpen) return
-    if (out.length === 1) {
-      this.#raw.write(out[0])
+    const out = this.#out
+    if (out === undefined) return
+    const more = this.#more.length === 0 ? NONE : this.#more.splice(0)
+    this.#forgetOut()
+    if (!this.isOpen) return
+    if (more.length === 0) {
+      this.#raw.write(out)
     } else {
       this.#raw.cork()
-      for (const frames of out) this.#raw.write(frames)
+      this.#raw.write(out)
+      for (const frames of more) this.#raw.write(frames)
       this.#raw.uncork()
     }
     // It drained before this was written, and has too little to tell of it once more.
@@ -246,9 +255,14 @@ export class Connection {
   dispose (): void {
     clearTimeout(this.#closing)
     clearTimeout(this.#expiry)
-    this.#out.length = 0
-    this.#outBytes = 0
+    this.#forgetOut()
     this.#stalled = NONE
+  }
+
+  #forgetOut (): void {
+    this.#out = undefined
+    this.#more.length = 0
+    this.#outBytes = 0
   }
 
   #expireWith ({ expiresAt }: User): void {
