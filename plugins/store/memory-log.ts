@@ -1,4 +1,4 @@
-import { headerSize, headerSizeAt, writeHeader, writeText } from '../websocket-notifier/frame.js'
+import { frameSizeAt, headerSize, headerSizeAt, writeHeader, writeText } from '../websocket-notifier/frame.js'
 import { PAGE_BYTES, type Entry, type Framed, type Retention } from './store.js'
 
 /** The smallest and the largest block; each is about as large as all before it. */
@@ -96,7 +96,7 @@ export class MemoryLog {
   /** Forgets the oldest events that retention no longer covers. @returns whether there were any */
   trim ({ maxEvents, maxBytes, maxAgeMs }: Retention, now: number): boolean {
     const before = this.first
-    while (this.size > maxEvents || this.bytes > maxBytes || this.#oldestAt() < now - maxAgeMs) this.#shift()
+    while (this.size > maxEvents || this.bytes > maxBytes || this.oldestAt < now - maxAgeMs) this.#shift()
     return this.first !== before
   }
 
@@ -122,14 +122,27 @@ export class MemoryLog {
     return new Kept(this.head, block, block.ends.length - 1)
   }
 
-  /** All retained events with their times. */
-  save (): Array<readonly [json: string, at: number]> {
-    const saved: Array<readonly [string, number]> = []
-    let seq = this.first
-    for (const block of this.#blocks ?? []) {
-      for (let i = seq - block.first; i < block.ends.length; i++, seq++) saved.push([new Kept(seq, block, i).json, block.at[i]!])
+  /** All that is retained: the frames of the events one after the other, in pieces, and when each came. */
+  save (): { readonly frames: readonly Buffer[], readonly at: readonly number[] } {
+    const blocks = this.#blocks ?? []
+    return {
+      frames: blocks.map((block) => block.buffer.subarray(startIn(block, this.first), endOf(block))),
+      at: blocks.flatMap(({ first, at }) => at.slice(Math.max(0, this.first - first)))
     }
-    return saved
+  }
+
+  /** What save() has given. @param first the seq of its first event */
+  static load (first: number, frames: Buffer, at: readonly number[]): MemoryLog {
+    const log = new MemoryLog(first)
+    if (at.length === 0) return log
+    const block: Block = { first, buffer: newBuffer(frames.length), ends: [], at: [...at] }
+    frames.copy(block.buffer)
+    for (let end = 0; end < frames.length;) {
+      block.ends.push(end += frameSizeAt(frames, end))
+      log.bytes += new Kept(++log.head, block, block.ends.length - 1).bytes
+    }
+    log.#blocks = [block]
+    return log
   }
 
   /** Nobody will read it again. */
@@ -138,8 +151,8 @@ export class MemoryLog {
     this.#blocks = undefined
   }
 
-  /** Infinity when none is retained. */
-  #oldestAt (): number {
+  /** When the oldest retained event came; Infinity when none is. */
+  get oldestAt (): number {
     if (this.#blocks === undefined) return Infinity
     const { first, at } = this.#blocks[0]!
     return at[this.first - first]!
@@ -156,6 +169,10 @@ export class MemoryLog {
     if (this.#blocks!.length === 0) this.#blocks = undefined
     this.first++
   }
+}
+
+function startIn ({ first, ends }: Block, seq: number): number {
+  return seq <= first ? 0 : ends[seq - first - 1]!
 }
 
 function endOf ({ ends }: Block): number {

@@ -59,12 +59,15 @@ export class MemoryStore implements Store {
     if (tombstone !== undefined && tombstone.userId !== record.userId) {
       return { record: { ...record, userId: tombstone.userId }, epoch: tombstone.epoch, head: 0, created: false }
     }
+    // Its metadata stays what it is now, whatever is done with the object later.
+    const { metadata } = record
+    const kept = metadata === undefined ? record : { ...record, metadata: JSON.parse(JSON.stringify(metadata)) as typeof metadata }
     if (record.inbox !== true) {
       if (this.#userThreads.of(record.userId).length >= maxThreads) throw new FAE_ERR_THREAD_LIMIT(maxThreads)
       this.#userThreads.add(record)
     }
     this.#tombstones.delete(record.threadId)
-    const thread = new MemoryThread(record, newEpoch(tombstone?.epoch), Date.now())
+    const thread = new MemoryThread(kept, newEpoch(tombstone?.epoch), Date.now())
     this.#threads.set(thread)
     return { ...thread.state, created: true }
   }
@@ -233,8 +236,12 @@ export class MemoryStore implements Store {
         this.#sweepAt = undefined
         return
       }
+      if (!this.#threads.isDue(threadId, this.#retention, now)) continue
       const thread = this.#threads.get(threadId)!
+      const { first } = thread.log
       this.#trim(thread, now)
+      // A long log may have become a short one.
+      if (thread.log.first !== first) this.#threads.mayBeIdle(thread)
       const isIdle = thread.log.size === 0 && thread.roots.length === 0 && thread.watchers.length === 0
       if (isIdle && thread.touchedAt + this.#retention.positionMs < now) this.#forget(thread)
     }

@@ -5,24 +5,24 @@ import type { Entry, Retention, ThreadRecord, ThreadState, Watcher } from './sto
 
 const NONE: readonly never[] = []
 
-/** A longer log is not worth to be written anew. */
+/** The longest log that sleeps: what is longer takes long to copy and weighs little in objects for what it holds. */
 const MAX_ASLEEP_BYTES = 16 * 1024
-/** A longer text is kept outside of the heap. */
-const MAX_TEXT = 4 * 1024
+/** What is longer is kept outside of the heap. */
+const MAX_STRING = 4 * 1024
+const LINE_FEED = 10
 
 /**
- * An idle thread: all it knows, as JSON in UTF-8; as a string it is one byte per character. Next to no work for the garbage
- * collector, however many there are.
+ * An idle thread: two lines of JSON and the frames of its events, next to no work for the garbage collector. As a string it
+ * has a character for each byte.
  */
 export type Asleep = string | Buffer
 
 /** An append that was called with a key. */
 interface Keyed { readonly first: number, readonly last: number, readonly runId?: string | undefined }
 
-type Saved = readonly [
-  record: ThreadRecord, epoch: string, touchedAt: number, first: number, events: ReadonlyArray<readonly [json: string, at: number]>,
-  keys: ReadonlyArray<readonly [key: string, Keyed]>, ended: readonly MutableRun[]
-]
+/** The first line: what is asked about threads in which nothing happens. */
+type Status = readonly [record: ThreadRecord, epoch: string, head: number, touchedAt: number, oldestAt: number | null]
+type Rest = readonly [first: number, at: readonly number[], keys: ReadonlyArray<readonly [key: string, Keyed]>, ended: readonly MutableRun[]]
 
 /** One thread. What most threads do not have is made on first use. */
 export class MemoryThread {
@@ -47,9 +47,8 @@ export class MemoryThread {
   }
 
   static wake (asleep: Asleep): MemoryThread {
-    const [record, epoch, touchedAt, first, events, keys, ended] = savedIn(asleep)
-    const thread = new MemoryThread(record, epoch, touchedAt, new MemoryLog(first))
-    for (const [json, at] of events) thread.log.push('', json, at)
+    const { status: [record, epoch,, touchedAt], rest: [first, at, keys, ended], frames } = read(asleep)
+    const thread = new MemoryThread(record, epoch, touchedAt, MemoryLog.load(first, frames, at))
     if (keys.length > 0) thread.keys = new Map(keys)
     if (ended.length > 0) {
       thread.ended = [...ended]
@@ -59,12 +58,18 @@ export class MemoryThread {
   }
 
   static stateOf (asleep: Asleep): ThreadState {
-    const [record, epoch,, first, events] = savedIn(asleep)
-    return { record, epoch, head: first + events.length - 1 }
+    const [record, epoch, head] = readStatus(asleep)
+    return { record, epoch, head }
   }
 
   static runOf (asleep: Asleep, runId: string): MutableRun | undefined {
-    return savedIn(asleep)[6].find((run) => run.runId === runId)
+    return read(asleep).rest[3].find((run) => run.runId === runId)
+  }
+
+  /** Whether retention asks for something by now. */
+  static isDue (asleep: Asleep, { maxAgeMs, positionMs }: Retention, now: number): boolean {
+    const [,,, touchedAt, oldestAt] = readStatus(asleep)
+    return oldestAt === null ? touchedAt + positionMs < now : oldestAt + maxAgeMs < now
   }
 
   /** Nobody watches, nothing runs, and there is little to write down. */
@@ -76,9 +81,12 @@ export class MemoryThread {
   /** Not to be used any more. */
   sleep (): Asleep {
     const { record, epoch, touchedAt, log, keys = [], ended = [] } = this
-    const json = Buffer.from(JSON.stringify([record, epoch, touchedAt, log.first, log.save(), [...keys], ended] satisfies Saved))
+    const { frames, at } = log.save()
+    const status: Status = [record, epoch, log.head, touchedAt, at[0] ?? null]
+    const rest: Rest = [log.first, at, [...keys], ended]
+    const bytes = Buffer.concat([Buffer.from(`${JSON.stringify(status)}\n${JSON.stringify(rest)}\n`), ...frames])
     log.drop()
-    return json.length > MAX_TEXT ? json : json.toString('latin1')
+    return bytes.length > MAX_STRING ? bytes : bytes.toString('latin1')
   }
 
   get state (): ThreadState { return { record: this.record, epoch: this.epoch, head: this.log.head } }
@@ -121,6 +129,22 @@ export class MemoryThread {
   }
 }
 
-function savedIn (asleep: Asleep): Saved {
-  return JSON.parse((typeof asleep === 'string' ? Buffer.from(asleep, 'latin1') : asleep).toString()) as Saved
+function bytesOf (asleep: Asleep): Buffer {
+  return typeof asleep === 'string' ? Buffer.from(asleep, 'latin1') : asleep
+}
+
+function readStatus (asleep: Asleep): Status {
+  const bytes = bytesOf(asleep)
+  return JSON.parse(bytes.toString('utf8', 0, bytes.indexOf(LINE_FEED))) as Status
+}
+
+function read (asleep: Asleep): { readonly status: Status, readonly rest: Rest, readonly frames: Buffer } {
+  const bytes = bytesOf(asleep)
+  const first = bytes.indexOf(LINE_FEED)
+  const second = bytes.indexOf(LINE_FEED, first + 1)
+  return {
+    status: JSON.parse(bytes.toString('utf8', 0, first)) as Status,
+    rest: JSON.parse(bytes.toString('utf8', first + 1, second)) as Rest,
+    frames: bytes.subarray(second + 1)
+  }
 }

@@ -1,8 +1,8 @@
 import { MemoryThread, type Asleep } from './memory-thread.js'
 import type { MutableRun } from './run-ledger.js'
-import type { ThreadRecord, ThreadState } from './store.js'
+import type { Retention, ThreadRecord, ThreadState } from './store.js'
 
-/** All threads by id. Of those without watchers and live runs all but the newest sleep, until something is done in them. */
+/** All threads by id. Of those without watchers, live runs and long logs all but the newest sleep, until something is done in them. */
 export class MemoryThreads {
   readonly #maxAwake: number
   readonly #threads = new Map<string, MemoryThread | Asleep>()
@@ -27,6 +27,12 @@ export class MemoryThreads {
     return thread instanceof MemoryThread ? thread.state : MemoryThread.stateOf(thread)
   }
 
+  /** Whether it is awake, or has something to forget. */
+  isDue (threadId: string, retention: Retention, now: number): boolean {
+    const thread = this.#threads.get(threadId)!
+    return thread instanceof MemoryThread || MemoryThread.isDue(thread, retention, now)
+  }
+
   /** What sleeps goes on sleeping. */
   run (threadId: string, runId: string): MutableRun | undefined {
     const thread = this.#threads.get(threadId)!
@@ -49,7 +55,7 @@ export class MemoryThreads {
     return this.#threads.keys()
   }
 
-  /** Called where a thread begins, and where its last watcher leaves or a run ends. */
+  /** Called wherever a thread may have come to be able to sleep. */
   mayBeIdle (thread: MemoryThread): void {
     // A watcher may leave after its thread was deleted.
     if (this.#threads.get(thread.record.threadId) !== thread) return

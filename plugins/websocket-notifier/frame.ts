@@ -13,6 +13,13 @@ export function headerSizeAt (frames: Buffer, offset: number): number {
   return length < 126 ? 2 : length === 126 ? 4 : 10
 }
 
+/** How long the whole frame is that begins here. */
+export function frameSizeAt (frames: Buffer, offset: number): number {
+  const length = frames[offset + 1]!
+  if (length < 126) return 2 + length
+  return length === 126 ? 4 + frames.readUInt16BE(offset + 2) : 10 + frames.readUInt32BE(offset + 6)
+}
+
 /** @param length of the text as UTF-8 @returns where the text begins */
 export function writeHeader (target: Buffer, offset: number, length: number): number {
   target[offset] = TEXT

@@ -99,6 +99,20 @@ t.test('a child run begins after the text that its parent holds', async (t) => {
   t.same(brokenRules(events), [])
 })
 
+t.test('what is left of a full event waits for more', async (t) => {
+  const many = Array.from({ length: 20 }, (_, i) => String(i).padEnd(100))
+  const { of, result } = await watchRun(t, agent((ctx) => ctx.say(pieces(...many))), { options: { coalesceMs: 60_000, maxEventBytes: 4_096 } })
+  t.equal(result, many.join(''))
+  t.same(of('assistant_message').map(({ data: { text } }) => text.length), [100, 341, 341, 341, 341, 341, 195])
+  const windows = await watchRun(t, agent((ctx) => ctx.say((async function * () {
+    yield 'first'
+    yield 'x'.repeat(371)
+    await new Promise((resolve) => { setTimeout(resolve, 20) })
+    yield 'last'
+  })())), { options: { coalesceMs: 1, maxEventBytes: 4_096 } })
+  t.same(windows.of('assistant_message').map(({ data: { text } }) => text.length), [5, 341, 30, 4], 'but no longer than the window')
+})
+
 t.test('pieces that are larger than an event, gathered or not', async (t) => {
   for (const coalesceMs of [0, 60_000]) {
     const long = 'é"🧵'.repeat(4_000)

@@ -75,6 +75,20 @@ t.test('forgets the oldest by count, bytes and age, and counts what is left', as
   }
 })
 
+t.test('what is saved is loaded again, also without what was trimmed', async (t) => {
+  const log = new MemoryLog()
+  const given = Array.from({ length: 200 }, (_, i) => ['', 'a', 'é', '🧵', '漢'][i % 5]!.repeat(i % 300))
+  for (const [i, text] of given.entries()) push(log, text, i)
+  for (const maxEvents of [200, 150, 17, 1, 0]) {
+    log.trim({ ...defaultRetention, maxAgeMs: Infinity, maxEvents }, 0)
+    const { frames, at } = log.save()
+    const loaded = MemoryLog.load(log.first, Buffer.concat(frames), at)
+    t.match(loaded, { first: log.first, head: 200, bytes: log.bytes, size: maxEvents, oldestAt: maxEvents === 0 ? Infinity : 200 - maxEvents })
+    push(loaded, 'next', 200)
+    t.strictSame(texts(loaded, 10), [...given.slice(200 - maxEvents), 'next'])
+  }
+})
+
 t.test('V8 counts as many bytes as were let go, and not what is kept', async (t) => {
   const text = 'x'.repeat(1_000)
   const countedOf = (log: MemoryLog, blocks: number): number => {

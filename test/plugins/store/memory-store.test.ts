@@ -57,59 +57,6 @@ t.test('idle threads are forgotten after their time, those in use are not', asyn
   t.equal(await store.getRun('r1'), undefined)
 })
 
-t.test('what sleeps wakes with all it had', async (t) => {
-  const store = new MemoryStore({ maxAgeMs: DAY }, 1)
-  const info = { userId: 'u1', agent: 'triage', agentId: 'a', messageId: 'm', trigger: 'api', startedAt: 0 } as const
-  const others = async (): Promise<void> => { for (const threadId of ['other1', 'other2']) await store.putThread({ threadId, userId: 'u2', createdAt: '' }) }
-  const texts = ['plain', 'é', '漢字 🧵', '"quoted" \\ \n', 'x'.repeat(9_000)]
-  await store.putThread({ threadId: 't1', userId: 'u1', createdAt: '2026-01-01T00:00:00.000Z', metadata: { tags: ['ü', 1, null] } })
-  const key = await store.append('t1', [JSON.stringify({ text: 'first' })], { key: 'k1' })
-  await store.append('t1', texts.map((text) => JSON.stringify({ text })), { start: { runId: 'r1', started: true, mode: 'now', maxRuns: 1, info } })
-  await others()
-  await store.append('t1', ['{"v":2}'], { run: { runId: 'r1', fence: 1, n: 2, ends: 'success' } })
-  const [state, run, page] = [await store.getThread('t1'), await store.getRun('r1'), await store.read('t1', 0)]
-  for (const awaken of [() => store.getThread('t1'), () => store.read('t1', 0), () => store.getRun('r1'), () => store.listThreads('u1', { limit: 1 })]) {
-    await others()
-    await awaken()
-    await others()
-  }
-  t.strictSame(await store.getThread('t1'), state)
-  t.strictSame(await store.getRun('r1'), run)
-  t.strictSame((await store.read('t1', 0)).entries.map(({ json }) => json), page.entries.map(({ json }) => json))
-  t.strictSame(page.entries.slice(1, -1).map(({ json }) => (JSON.parse(json) as { text: string }).text), texts)
-  await others()
-  t.strictSame(await store.append('t1', ['{"v":3}'], { key: 'k1' }), { ...key, repeated: true }, 'also which calls were stored')
-  await others()
-  t.equal((await store.append('t1', ['{"v":3}'])).first.seq, page.head + 1)
-  await others()
-  for (let i = 0; i < 2; i++) store.sweep(Date.now() + 2 * DAY)
-  t.match(await store.read('t1', 0), { entries: [], head: page.head + 1, first: page.head + 2 }, 'what is too old is forgotten in its sleep')
-  t.equal(await store.getRun('r1'), undefined)
-})
-
-t.test('what is watched or runs does not sleep', async (t) => {
-  const store = new MemoryStore({}, 1)
-  const info = { userId: 'u1', agent: 'triage', agentId: 'a', messageId: 'm', trigger: 'api', startedAt: 0 } as const
-  for (const threadId of ['watched', 'running', 'deleted']) await store.putThread({ threadId, userId: 'u1', createdAt: '' })
-  const seqs: number[] = []
-  const unwatch = await store.watch('watched', { events (entries) { seqs.push(...entries.map(({ seq }) => seq)) }, gap () {}, deleted () {} })
-  const unwatchDeleted = await store.watch('deleted', { events () {}, gap () {}, deleted () {} })
-  await store.append('running', ['{"v":1}'], { start: { runId: 'r1', started: true, mode: 'now', maxRuns: 1, info } })
-  for (let i = 0; i < 5; i++) {
-    await store.putThread({ threadId: `other${i}`, userId: 'u1', createdAt: '' })
-    await store.append('watched', ['{"v":1}'])
-  }
-  t.same(seqs, [1, 2, 3, 4, 5])
-  await store.append('running', ['{"v":1}'], { run: { runId: 'r1', fence: 1, n: 2, ends: 'success' } })
-  await store.deleteThread('deleted')
-  unwatchDeleted()
-  t.equal(await store.getThread('deleted'), undefined, 'a watcher that leaves late wakes no dead')
-  unwatch()
-  for (let i = 0; i < 5; i++) await store.append(`other${i}`, ['{"v":1}'])
-  t.equal((await store.read('watched', 0)).entries.length, 5)
-  t.match(await store.getRun('r1'), { state: 'success', lastSeq: 2 })
-})
-
 t.test('idle threads are kept as texts', async (t) => {
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void
