@@ -34,7 +34,7 @@ export class TextStream implements HeldText {
     this.#maxChars = maxChars
   }
 
-  /** What its events say together. */
+  /** What its events say together, before anything is redacted. */
   get text (): string { return this.#text }
 
   /**
