@@ -60,7 +60,8 @@ const stubborn = defineAgent({
 const options: Partial<AgentEventsOptions> = { agents: [stubborn as AnyAgent], events: { note: Type.Any() }, closeGraceMs: 100 }
 
 t.test('1,000 sockets, a hundred of which do not answer, and 50 live runs', async (t) => {
-  const started = await startApp(t, options)
+  // Who does not answer is not to be cut before, however long it takes until all are there.
+  const started = await startApp(t, { ...options, heartbeat: { intervalMs: 120_000 } })
   const { app, url } = started
   const runs = await Promise.all(Array.from({ length: 50 }, async (_, i) => {
     const userId = `u${i}`

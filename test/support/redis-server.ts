@@ -18,10 +18,13 @@ export function findRedisServer (): string {
   throw new Error('redis-server is not in PATH. Install Redis 6.2 or newer, for example: apt-get install redis-server')
 }
 
-/** Below those that the system gives to connections: a server that is down for a while finds its port free when it comes back. */
+/**
+ * Below those that the system gives to connections, and so is the one 10,000 above it, on which a Cluster's servers talk:
+ * a server that is down for a while finds both free when it comes back.
+ */
 export async function freePort (): Promise<number> {
   for (;;) {
-    const port = randomInt(10_000, 30_000)
+    const port = randomInt(10_000, 22_000)
     const server = createServer()
     const isFree = await new Promise<boolean>((resolve) => {
       server.once('error', () => { resolve(false) })
@@ -116,10 +119,13 @@ export class RedisServer {
     const deadline = Date.now() + 10_000
     for (;;) {
       try {
-        if (await this.command('PING') === 'PONG') return
-      } catch (error) {
-        if (this.#process!.exitCode !== null) throw new Error(`redis-server ended with code ${this.#process!.exitCode}: ${(error as Error).message}`)
+        const isLoaded = await this.command('PING') === 'PONG'
+        // Not somebody else's, which was quicker at this port.
+        if (isLoaded && String(await this.command('INFO', 'server')).includes(`process_id:${this.pid}\r`)) return
+      } catch {
+        // Not there yet.
       }
+      if (this.#process!.exitCode !== null) throw new Error(`redis-server ended with code ${this.#process!.exitCode}: another program has its port?`)
       if (Date.now() > deadline) throw new Error('redis-server does not answer')
       await new Promise((resolve) => { setTimeout(resolve, 10) })
     }

@@ -142,11 +142,14 @@ test('deleted threads leave nothing but a tombstone, and that not for ever', asy
     await store.append(threadId, ['{"v":1}'], { start: { runId: `ended ${i}`, started: true, mode: 'now', maxRuns: 100, info } })
     await store.append(threadId, ['{"v":1}'], { run: { runId: `ended ${i}`, fence: 1, n: 2, ends: 'success' } })
   }
-  for (let i = 0; i < 20; i++) t.equal(await store.deleteThread(`t${i}`), true)
+  t.same(new Set(await Promise.all(Array.from({ length: 20 }, (_, i) => store.deleteThread(`t${i}`)))), new Set([true]))
   t.equal(await store.getRun('ended 1'), undefined)
   t.equal(await store.getRun('live 1'), undefined)
   await store.close()
-  t.match(await rows(folder), { garbage: 20, tombstones: 20, expiry: 20 }, 'the rest goes in slices, also after a restart')
+  const left = await rows(folder)
+  t.match(left, { tombstones: 20, expiry: 20 })
+  // One slice, of ten threads, may have come between.
+  t.ok(left['garbage']! >= 10, 'the rest goes in slices, also after a restart')
 
   store = await opened(folder)
   t.equal((await store.putThread({ threadId: 't1', userId: 'u1', createdAt: '' })).created, true, 'the id is free while its old log is still there')
