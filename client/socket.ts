@@ -96,7 +96,8 @@ export class Socket implements Transport {
     if (frame.type === 'connected') {
       this.connected = frame
       this.#silenceMs = frame.heartbeatMs * 2
-      this.check()
+      // not asked about yet, whatever time it is: the frame is to reach a client that still has this socket
+      this.#watch(this.#silenceMs)
     }
     this.#handlers.onFrame(frame)
   }

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { spawn } from 'node:child_process'
+import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { createClient, type ClientStatus, type WebSocketLike } from '../../client/index.js'
@@ -130,6 +131,24 @@ t.test('nobody there at all: tried again until somebody is', async (t) => {
   t.teardown(() => { for (const socket of server.clients) socket.terminate(); server.close() })
   server.on('connection', (socket) => { socket.send(JSON.stringify({ type: 'connected', connectionId: 'c', userId: 'u', inbox: 'i', heartbeatMs: 60_000, maxPayload: 1_000, mode: 'realtime' })) })
   t.match(await connecting, { connectionId: 'c', userId: 'u', inbox: 'i' })
+})
+
+t.test('the interval is over while the frame that tells it is read: the client comes back, and nothing is thrown', async (t) => {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  await once(server, 'listening')
+  t.teardown(() => { for (const socket of server.clients) socket.terminate(); server.close() })
+  let connections = 0
+  server.on('connection', (socket) => {
+    // at an interval of nothing it is over always; at any other, when the machine stands still just then
+    socket.send(JSON.stringify({ type: 'connected', connectionId: 'c', userId: 'u', inbox: 'i', heartbeatMs: connections++ === 0 ? 0 : 60_000, maxPayload: 1_000, mode: 'realtime' }))
+  })
+  const client = createClient({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, WebSocket, backoff: { initialMs: 1, maxMs: 5 } })
+  t.teardown(() => client.close())
+  const statuses: ClientStatus[] = []
+  client.onStatus((status) => { statuses.push(status) })
+  await client.connect()
+  await until(() => connections === 2 && client.status === 'live')
+  t.same(statuses, ['connecting', 'live', 'offline', 'connecting', 'live'])
 })
 
 t.test('full jitter after the cap', (t) => {
