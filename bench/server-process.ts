@@ -9,9 +9,6 @@ const [name, options] = process.argv.slice(2) as [string, string]
 const { default: start } = await import(`./servers/${name}.js`) as { default (options: object): Promise<BenchServer> }
 const server = await start(JSON.parse(options))
 
-/** What V8 understands is more than Node's types say. */
-const gc = globalThis.gc as unknown as (options: { type: 'major', execution: 'sync', flavor: 'last-resort' }) => void
-
 export interface Flood { threads: number, perTurn: number, events: number }
 /** isBursty: what a timer gathers is said in one turn; otherwise each event as soon as it is due, which keeps one CPU busy. */
 export interface Pace { threads: number, perSecond: number, events: number, isBursty: boolean }
@@ -53,7 +50,8 @@ async function burst ({ perTurn, pieces }: Burst): Promise<number> {
 /** Bytes, once everything that can be freed is freed and given back, which threads of their own do. */
 async function settledMemory (): Promise<Memory> {
   for (let before = Infinity, tries = 0; ; tries++) {
-    gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    // Without arguments: to older versions of V8 the words of newer ones mean a small collection.
+    globalThis.gc!()
     await setTimeout(200)
     const memory = await memoryNow()
     if (before - memory.resident < 2 ** 18 || tries === 20) return memory

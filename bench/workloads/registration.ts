@@ -7,7 +7,7 @@ import type { Cell, Figures, Workload } from './workload.js'
 
 type StoreOption = NonNullable<AgentEventsOptions['store']>
 
-const STEADY = { perSecond: 1_000, seconds: 3 }
+const STEADY = { perSecond: 1_000, seconds: 8 }
 
 /** Each store in a new process. */
 const STORES: Record<string, <Result>(use: (store: StoreOption) => Promise<Result>) => Promise<Result>> = {
