@@ -5,18 +5,25 @@ import { PAGE_BYTES, type Entry, type Framed, type Retention } from './store.js'
 const MIN_BLOCK = 1024
 const MAX_BLOCK = 16 * 1024
 
-/** Bytes of blocks that were let go and that V8 has not been told of. */
-let untold = 0
+/** Of blocks that were let go, so much may wait to be freed before V8 is asked to hurry. */
+const MAX_LET_GO = 32 * 1024 * 1024
+
+/** Bytes of blocks that were let go and are not freed yet. */
+let letGo = 0
+const freed = new FinalizationRegistry((bytes: number) => { letGo -= bytes })
 
 /**
  * For every few megabytes of ArrayBuffers that stay, V8 marks its whole heap to see whether they may go. Those that are
- * shared it does not count, and so a log that only grows costs no collections; as much as was let go is counted, so that it
- * is freed as soon as ever.
+ * shared it does not count, and so a log that only grows costs no collections. It does not know either what it could free:
+ * while that is much, it is given something to count.
  */
 function newBuffer (size: number): Buffer {
-  if (untold < size) return Buffer.from(new SharedArrayBuffer(size))
-  untold -= size
-  return Buffer.allocUnsafeSlow(size)
+  return letGo < MAX_LET_GO ? Buffer.from(new SharedArrayBuffer(size)) : Buffer.allocUnsafeSlow(size)
+}
+
+function leave ({ buffer: { buffer, byteLength } }: Block): void {
+  letGo += byteLength
+  freed.register(buffer, byteLength)
 }
 
 /** An event where it is kept: an object for both, since one is made for each event. */
@@ -147,7 +154,7 @@ export class MemoryLog {
 
   /** Nobody will read it again. */
   drop (): void {
-    for (const { buffer } of this.#blocks ?? []) untold += buffer.length
+    for (const block of this.#blocks ?? []) leave(block)
     this.#blocks = undefined
   }
 
@@ -164,7 +171,7 @@ export class MemoryLog {
     this.bytes -= new Kept(this.first, block, i).bytes
     if (i + 1 === block.ends.length) {
       this.#blocks!.shift()
-      untold += block.buffer.length
+      leave(block)
     }
     if (this.#blocks!.length === 0) this.#blocks = undefined
     this.first++

@@ -1,7 +1,5 @@
 import t, { type Test } from 'tap'
 import { getEventListeners } from 'node:events'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import type { FastifyInstance } from 'fastify'
 import { endLost } from '../../plugins/agent-registry/ownerless.js'
 import { Type, defineAgent, defineTool, type AgentContext, type AgentEventsOptions, type AnyAgent } from '../../index.js'
@@ -9,14 +7,12 @@ import type { AgentEvent, RunStatus } from '../../schemas/index.js'
 import { connect, get, post, type Receiver } from '../support/connect.js'
 import { brokenRules, eventsOf } from '../support/run-rules.js'
 import { startApp } from '../support/start-app.js'
+import { gc } from '../support/gc.js'
 
 /*
  * Every way a run can end, crossed with everything that can be open in it (B3, A4). Whatever the pair: one terminal event,
  * everything open closed before it, nothing of the run after it, and nothing of it left in the process.
  */
-
-setFlagsFromString('--expose-gc')
-const gc = runInNewContext('gc') as () => void
 
 type Context = AgentContext<readonly [typeof wait, typeof deaf], readonly [typeof helper]>
 /** Begins something in a run; resolves when it is open. */

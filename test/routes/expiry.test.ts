@@ -1,18 +1,14 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import type { User } from '../../index.js'
 import { connect, get } from '../support/connect.js'
 import { until } from '../support/delivery.js'
 import { EventStream } from '../support/event-stream.js'
 import { startApp } from '../support/start-app.js'
+import { gc } from '../support/gc.js'
 
 /* The end of the authentication, on the WebSocket: event streams and polls are in live.test.ts, every door in matrix.test.ts. */
 
 const DEADLINE_MS = 30_000
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
 
 /** Users are known for so long after they connect; tokens say who they make one, and for how long. */
 async function start (t: Test, forMs: number, tokens: Record<string, () => User | null | undefined> = {}) {
@@ -103,7 +99,7 @@ t.test('a token that is looked at while its connection goes keeps nothing of it'
   await until(() => connections.size === 0, 'nobody to be there', DEADLINE_MS)
   answer()
   await until(() => {
-    collect()
+    gc()
     return kept.deref() === undefined
   }, 'the connection to be collected', DEADLINE_MS)
 })

@@ -1,14 +1,13 @@
 import { once } from 'node:events'
 import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import t from 'tap'
 import agentEvents from '../../index.js'
 import { connect } from '../support/connect.js'
 import { startApp } from '../support/start-app.js'
+import { gc } from '../support/gc.js'
 
 const cases = [
   { what: 'nobody at our door', path: '/ours/ws', status: 401 },
@@ -53,8 +52,6 @@ t.test('what a peer does wrong is no error of the server: closed with its code, 
 })
 
 t.test('a socket does not keep its request alive, and goes on without it', async (t) => {
-  setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
   const requests: Array<WeakRef<object>> = []
   const { app, url } = await startApp(t, {
     authenticate: (request) => {

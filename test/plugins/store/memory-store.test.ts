@@ -1,10 +1,9 @@
 import t from 'tap'
 import { mock } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { storeConformance } from '../../../plugins/store/conformance.js'
 import { MemoryStore } from '../../../plugins/store/memory-store.js'
 import type { Store } from '../../../plugins/store/store.js'
+import { gc } from '../../support/gc.js'
 
 for (const [name, maxAwake] of [['as it is', undefined], ['all but one thread asleep', 1]] as const) {
   storeConformance((promise, fn) => t.test(`${name}: ${promise}`, async (t) => { await fn(); t.pass() }), async ({ retention } = {}) => {
@@ -58,8 +57,6 @@ t.test('idle threads are forgotten after their time, those in use are not', asyn
 })
 
 t.test('idle threads are kept as texts', async (t) => {
-  setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
   const used = (): number => {
     gc()
     return process.memoryUsage().heapUsed
