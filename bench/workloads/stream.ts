@@ -2,7 +2,7 @@ import { LIMIT, LMDB, OURS, SOCKET_IO, WS, cost } from './delivery.js'
 import type { Workload } from './workload.js'
 
 const SHAPE = { threads: 200, perThread: 1 }
-const FLOODS = { '1 a turn': { perTurn: 1, events: 40_000 }, '4 a turn': { perTurn: 4, events: 60_000 } }
+const FLOODS = { '1 a turn': { perTurn: 1, events: 120_000 }, '4 a turn': { perTurn: 4, events: 160_000 } }
 
 /** Two hundred threads with one watcher each. */
 const stream: Workload = {
