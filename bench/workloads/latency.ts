@@ -4,7 +4,7 @@ import type { Figures, Workload } from './workload.js'
 const SHAPE = { threads: 1_000, perThread: 1 }
 const FLOOD = { threads: 1_000, perTurn: 1, events: 30_000 }
 const SIDES = [OURS, WS]
-const SECONDS = 3
+const SECONDS = 8
 
 let rate: Promise<number> | undefined
 
@@ -27,7 +27,7 @@ const ROWS = { 'one by one': { isBursty: false }, 'in bursts': { isBursty: true 
 async function measure (side: Side, { isBursty }: { isBursty: boolean }): Promise<Figures> {
   const perSecond = await (rate ??= findRate())
   return withServer(side, { ...SHAPE, reading: 'latency' }, async (server, watchers) => {
-    const pace = { threads: SHAPE.threads, perSecond, events: perSecond, isBursty }
+    const pace = { threads: SHAPE.threads, perSecond, events: perSecond * 2, isBursty }
     await timed(server, watchers, 'pace', pace, () => pace.events)
     await watchers.ask('latencies')
     await timed(server, watchers, 'pace', { ...pace, events: perSecond * SECONDS }, () => perSecond * SECONDS)
