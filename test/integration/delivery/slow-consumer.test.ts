@@ -95,8 +95,10 @@ t.test('no progress at all: closed with 4413, and freed (slow consumer)', async 
   const it = await setup(t, { limits: { stallTimeoutMs: 300 } })
   const { slow, fast, proxy, app } = it
   proxy.stall('toClient')
-  await append(it, EVENTS)
-  await until(() => it.connection(slow)?.isOpen !== true, 'the close')
+  const isClosed = () => it.connection(slow)?.isOpen !== true
+  // The code is waited for only so long.
+  await append(it, EVENTS, EVENT_BYTES, () => { if (isClosed()) proxy.resume() })
+  await until(isClosed, 'the close')
   t.ok(fast.socket.readyState === fast.socket.OPEN, 'the other tab stays')
   proxy.resume()
   t.equal(await slow.closed(), 4413)
@@ -109,10 +111,11 @@ t.test('pings and answers that queue up are no progress', async (t) => {
   const it = await setup(t, { limits: { stallTimeoutMs: 400 }, heartbeat: { intervalMs: 50, timeoutMs: 5_000 } })
   const { slow, proxy } = it
   proxy.stall('toClient')
-  await append(it, EVENTS)
+  const isClosed = () => it.connection(slow)?.isOpen !== true
+  await append(it, EVENTS, EVENT_BYTES, () => { if (isClosed()) proxy.resume() })
   const timer = setInterval(() => { slow.send({ type: 'unsubscribe', threadId: 'another' }) }, 50)
   t.teardown(() => { clearInterval(timer) })
-  await until(() => it.connection(slow)?.isOpen !== true, 'the close')
+  await until(isClosed, 'the close')
   proxy.resume()
   t.equal(await slow.closed(), 4413)
 })
