@@ -131,7 +131,7 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
     if (this.#status === 'closed') throw this.#closedError()
     const request = { text: JSON.stringify(frame), answer: deferred<Answer>() }
     this.#requests.set(frame.ref!, request)
-    if (this.connected) this.#transmit(frame.ref!, request)
+    this.#transmit(frame.ref!, request)
     return request.answer.promise
   }
 
@@ -152,9 +152,9 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   }
 
   report (error: unknown, event?: StoredEvent): void {
-    const { onHandlerError } = this.#options
-    if (onHandlerError) onHandlerError(error, event as AgentEvent | undefined)
-    else console.error(error)
+    const { onHandlerError = console.error } = this.#options
+    // in a microtask: a reporter that throws is its owner's uncaught error and stops nothing here
+    queueMicrotask(() => { onHandlerError(error, event as AgentEvent | undefined) })
   }
 
   // ---------- called by the fallback ----------
@@ -321,10 +321,12 @@ export class AgentEventsClient<T> implements Client<T>, Link, Ladder {
   }
 
   #transmit (ref: string, { text }: Request): void {
-    const { maxPayload } = this.connected!
+    const { connected } = this
+    // later; a listener may have ended the connection that others hear of just now
+    if (!connected) return
     // sent all the same, it would end this connection, and the next one again
-    if (new Blob([text]).size > maxPayload) {
-      this.drop(ref)!.answer.reject(clientError('FAE_ERR_EVENT_TOO_LARGE', `The server takes at most ${maxPayload} bytes`))
+    if (new Blob([text]).size > connected.maxPayload) {
+      this.drop(ref)!.answer.reject(clientError('FAE_ERR_EVENT_TOO_LARGE', `The server takes at most ${connected.maxPayload} bytes`))
     } else {
       this.#transport!.send(text)
     }

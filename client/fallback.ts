@@ -169,6 +169,8 @@ export class Fallback implements Transport {
     // beside it: whichever the network lets through first
     if (this.#isAuto) this.#tryWebSocketLater()
     try {
+      // headers() may close the client, which must have this transport by then
+      await 0
       const { userId, inbox } = await askTicket(this.#door, this.#life.signal)
       if (this.#isOver) return
       this.connected = { type: 'connected', connectionId: '', userId, inbox, heartbeatMs: COMMENT_MS, maxPayload: Infinity, mode: this.#mode }
@@ -186,7 +188,7 @@ export class Fallback implements Transport {
     // says nothing about WebSockets
     if (!this.connected) this.#way.webSockets = 0
     this.close()
-    this.#handlers.onLost((error as Partial<HttpError>).closeCode ?? ABNORMAL, String(error))
+    this.#handlers.onLost((error as Partial<HttpError> | null)?.closeCode ?? ABNORMAL, String(error))
   }
 
   // ---------- what is said ----------

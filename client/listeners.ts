@@ -20,8 +20,7 @@ export class Listeners<Args extends unknown[]> {
 
   /** @returns undefined if all are done already, else a promise that never rejects and resolves when all have settled */
   call (...args: Args): Promise<unknown> | undefined {
-    // in a microtask: a reporter that throws is its owner's uncaught error and stops nothing here
-    const report = (error: unknown) => { queueMicrotask(() => { this.#report(error, ...args) }) }
+    const report = (error: unknown) => { this.#report(error, ...args) }
     const pending: Promise<unknown>[] = []
     for (const entry of [...this.#entries]) {
       if (!this.#entries.has(entry)) continue

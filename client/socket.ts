@@ -39,8 +39,9 @@ export class Socket implements Transport {
     this.#handlers = handlers
     this.#silenceMs = options.connectTimeoutMs
     this.#watch(this.#silenceMs)
-    this.#open(options).catch((error: Error & { closeCode?: number }) => {
-      if (!this.#opening.signal.aborted) this.#lose(error.closeCode ?? ABNORMAL, error.message)
+    // headers() may throw anything
+    this.#open(options).catch((error?: Error & { closeCode?: number }) => {
+      if (!this.#opening.signal.aborted) this.#lose(error?.closeCode ?? ABNORMAL, String(error))
     })
   }
 
@@ -89,6 +90,8 @@ export class Socket implements Transport {
     let frame: Incoming | PingFrame
     try {
       frame = JSON.parse(String(data))
+      // null is JSON too
+      frame.type // eslint-disable-line @typescript-eslint/no-unused-expressions
     } catch (error) {
       return this.#handlers.onGarbage(error as Error)
     }

@@ -17,7 +17,7 @@ const failures = []
 function count (parser, file) {
   const summaries = new Set()
   parser.on('child', (child) => {
-    summaries.add(child.name)
+    summaries.add(child.name.replace(/\\([#\\])/g, '$1'))
     count(child, file)
   })
   parser.on('assert', ({ ok, skip, todo, name, fullname, diag }) => {
@@ -25,7 +25,6 @@ function count (parser, file) {
     if (ok) passed++
     else failures.push(`${file}: ${fullname}\n${inspect(diag, { depth: 5, breakLength: 120 })}`)
   })
-  parser.on('bailout', (reason) => { failures.push(`${file}: bailed out: ${reason}`) })
 }
 
 const results = '.tap/test-results'
@@ -35,9 +34,11 @@ for (const name of readdirSync(results, { recursive: true })) {
   const parser = new Parser()
   const before = failures.length
   count(parser, file)
-  parser.on('complete', ({ ok, failures: errors }) => {
-    // A file that reports something impossible, such as fewer tests than it planned, has failed too.
-    if (!ok && failures.length === before) failures.push(`${file}: ${inspect(errors, { depth: 5, breakLength: 120 })}`)
+  parser.on('complete', ({ ok, count, bailout, failures: errors }) => {
+    // A file that broke off, or reports something impossible such as fewer tests than it planned, has failed too.
+    if (bailout !== false) failures.push(`${file}: bailed out: ${bailout}`)
+    else if (count === 0) failures.push(`${file}: reported nothing`)
+    else if (!ok && failures.length === before) failures.push(`${file}: broke off, or does not add up: ${inspect(errors, { depth: 5, breakLength: 120 })}`)
   })
   parser.end(readFileSync(join(results, name)))
 }

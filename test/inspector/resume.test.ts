@@ -124,7 +124,7 @@ test('what was lost by retention is said: the page begins anew, and its log says
   const { url, gates } = await startInspected(t, { store: { memory: { retention: { maxEvents: 8 } } } })
   for (const gate of ['tool', 'first', 'second']) gates.open(gate)
   // A connection that takes long is an event stream meanwhile: there the lost place is a 410.
-  const page = (await openBrowser(t, {}, /410/)).pages()[0]!
+  const page = (await openBrowser(t, {}, /status of 410/)).pages()[0]!
   await open(page, url)
   await say(page, 'First')
   await untilRun(page, 'success')

@@ -24,7 +24,7 @@ export function findRedisServer (): string {
  */
 export async function freePort (): Promise<number> {
   for (;;) {
-    const port = randomInt(10_000, 22_000)
+    const port = randomInt(10_000, 20_000)
     const server = createServer()
     const isFree = await new Promise<boolean>((resolve) => {
       server.once('error', () => { resolve(false) })
@@ -125,7 +125,8 @@ export class RedisServer {
       } catch {
         // Not there yet.
       }
-      if (this.#process!.exitCode !== null) throw new Error(`redis-server ended with code ${this.#process!.exitCode}: another program has its port?`)
+      const { exitCode, signalCode } = this.#process!
+      if (exitCode !== null || signalCode !== null) throw new Error(`redis-server ended with ${exitCode ?? signalCode}: another program has its port?`)
       if (Date.now() > deadline) throw new Error('redis-server does not answer')
       await new Promise((resolve) => { setTimeout(resolve, 10) })
     }
